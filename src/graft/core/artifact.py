@@ -1,0 +1,225 @@
+"""Artifacts: finished work in folders named by content, which appear whole or not at all.
+
+A store is a folder of artifacts. Each is called KIND-HASH, the hash being over its settings, its inputs and the
+code that makes it, so the same request finds the same folder and a changed one can never be taken for it. Work in
+progress lives in `drafts/` under the name it will have, survives a kill, and is renamed into place at the end.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from graft.core.errors import FaultError, UsageError, nearest
+from graft.core.ledger import Ledger
+from graft.core.settings import to_json
+
+MANIFEST = "manifest.json"
+PACKAGES = ("graft-lm", "torch", "transformers", "tokenizers", "daft", "numpy", "safetensors", "peft")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder of a store."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def kind(self) -> str:
+        return self.path.name.rpartition("-")[0]
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """settings, inputs, ledger, facts, versions, device, started, seconds: as written at the end."""
+        return json.loads((self.path / MANIFEST).read_text())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage found worth saying about its work (counts, rates, places)."""
+        return self.manifest["facts"]
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger.from_json(self.manifest["ledger"])
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+@dataclass
+class Draft:
+    """An artifact in the making: write files into `path`; what a killed process left there is still there."""
+
+    path: Path
+    ledger: Ledger = field(default_factory=Ledger)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of artifacts; `on_made(artifact, fresh)` is told of every artifact that is asked for."""
+
+    root: Path
+    on_made: Callable[[Artifact, bool], None] = lambda artifact, fresh: None
+
+    def make(
+        self,
+        kind: str,
+        settings: Any,
+        inputs: Mapping[str, Artifact | str],
+        code: tuple[ModuleType | type, ...],
+        build: Callable[[Draft], None],
+    ) -> Artifact:
+        """The artifact of this request: found when it exists, else built by `build(draft)` and put in place.
+
+        inputs: artifacts, or fingerprints of what comes from outside. code: the modules and plug-in classes whose
+        source decides the outcome. Errors: FaultError when the disk is full; whatever `build` raises.
+        """
+        identity = self.identity(settings, inputs, code)
+        name = f"{kind}-{digest(identity)}"
+        final = self.root / name
+        with self._locked(name):
+            fresh = not (final / MANIFEST).exists()
+            if fresh:
+                self._build(final, identity, build)
+        artifact = Artifact(final)
+        self.on_made(artifact, fresh)
+        return artifact
+
+    @staticmethod
+    def identity(
+        settings: Any, inputs: Mapping[str, Artifact | str], code: tuple[ModuleType | type, ...]
+    ) -> dict[str, Any]:
+        """What decides an artifact's content, as JSON."""
+        return {
+            "settings": to_json(settings),
+            "inputs": {key: one.name if isinstance(one, Artifact) else one for key, one in inputs.items()},
+            "code": {getattr(part, "__qualname__", part.__name__): code_hash(part) for part in code},
+        }
+
+    def find(self, kind: str, settings: Any, inputs: Mapping[str, Artifact | str], code: tuple) -> Artifact | None:
+        """The finished artifact of this request, or None; builds nothing."""
+        path = self.root / f"{kind}-{digest(self.identity(settings, inputs, code))}"
+        return Artifact(path) if (path / MANIFEST).exists() else None
+
+    def _build(self, final: Path, identity: dict[str, Any], build: Callable[[Draft], None]) -> None:
+        draft = Draft(self.root / "drafts" / final.name)
+        started = time.time()
+        try:
+            draft.path.mkdir(parents=True, exist_ok=True)
+            build(draft)
+            draft.ledger.check()
+            manifest = identity | {
+                "ledger": draft.ledger.to_json(),
+                "facts": draft.facts,
+                "versions": versions(),
+                "device": f"{platform.machine()}, {os.cpu_count()} cores",
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+                "seconds": round(time.time() - started, 3),
+            }
+            write_whole(draft / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False))
+            os.replace(draft.path, final)
+        except OSError as error:
+            raise _as_disk_full(error, draft.path) or error from error
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """One process at a time builds an artifact; a second waits and then finds it."""
+        drafts = self.root / "drafts"
+        try:
+            drafts.mkdir(parents=True, exist_ok=True)
+            lock = (drafts / f"{name}.lock").open("w")
+        except OSError as error:
+            raise _as_disk_full(error, drafts) or UsageError(
+                f"cannot write to the store: {error.strerror}", where=str(self.root), do="choose another --store"
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def artifacts(self) -> list[Artifact]:
+        """Every finished artifact, oldest first."""
+        found = [Artifact(p.parent) for p in self.root.glob(f"*-*/{MANIFEST}")]
+        return sorted(found, key=lambda artifact: (artifact.manifest["started"], artifact.name))
+
+    def get(self, name: str) -> Artifact:
+        """The artifact of this name, of an unambiguous beginning of it, or at this path."""
+        if (Path(name) / MANIFEST).exists():
+            return Artifact(Path(name).resolve())
+        names = [artifact.name for artifact in self.artifacts()]
+        matches = [full for full in names if full == name or full.startswith(name)]
+        if len(matches) == 1:
+            return Artifact(self.root / matches[0])
+        raise UsageError(
+            f'"{name}" fits {len(matches)} artifacts',
+            where=str(self.root),
+            allowed=", ".join(matches[:8]) or "the name of one artifact, or a beginning of it",
+            do=nearest(name, names) or "run `graft ls artifacts`",
+        )
+
+
+def digest(identity: Any) -> str:
+    """12 hexadecimal digits over a JSON value, independent of key order."""
+    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def code_hash(part: ModuleType | type) -> str:
+    """Hash of the source of a module, or of the module that a class stands in."""
+    module = inspect.getmodule(part)
+    assert module is not None and module.__file__, part
+    return hashlib.blake2b(Path(module.__file__).read_bytes(), digest_size=6).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages whose version can change a number."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(partial, path)
+
+
+def _as_disk_full(error: OSError, path: Path) -> FaultError | None:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    there = next(p for p in (path, *path.parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    return FaultError(
+        f"no room to write ({error.strerror}; {free / 1e6:.0f} MB free)",
+        where=str(path),
+        do="free some space or choose another --store, then run the same command again: finished work is kept",
+    )
