@@ -84,6 +84,11 @@ class Store:
     root: Path
     on_made: Callable[[Artifact, bool], None] = lambda artifact, fresh: None
 
+    @classmethod
+    def default(cls) -> Store:
+        """The store at $GRAFT_STORE, or .graft in the working folder."""
+        return cls(Path(os.environ.get("GRAFT_STORE", ".graft")))
+
     def make(
         self,
         kind: str,

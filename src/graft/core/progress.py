@@ -21,6 +21,7 @@ class Progress:
     label: str
     total: float | None = None
     done: float = 0
+    offset: float = 0  # what was done before this sitting: it took none of its time
     note: str = ""
     started: float = field(default_factory=time.monotonic)
     shown: float = 0.0
@@ -46,7 +47,7 @@ class Progress:
         text = f"{self.label}  {self.done:,.0f}"
         if self.total:
             share = min(1.0, self.done / self.total)
-            left = seconds * (1 - share) / share if share else 0.0
+            left = seconds * (self.total - self.done) / max(self.done - self.offset, 1e-9)
             text = f"{self.label}  {share:4.0%}  {self.done:,.0f}/{self.total:,.0f}  {clock(left)} left"
             if terminal:
                 filled = int(share * 24)

@@ -1,0 +1,165 @@
+"""The command line: each verb one call. Torch is loaded only by the stages that need it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from graft.core.errors import GraftError, UsageError
+
+app = typer.Typer(
+    name="graft",
+    help="Adapt a language model to a domain by continued pre-training, and see what it gained and what it forgot.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+StoreOption = Annotated[
+    Optional[Path], typer.Option("--store", help="Folder of artifacts. [default: $GRAFT_STORE, or .graft]")  # noqa: UP045
+]
+SetOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any setting, e.g. train.rows=8. May be repeated."),
+]
+
+
+@app.command()
+def adapt(
+    base: Annotated[str, typer.Argument(help='"embedded", a folder in Hugging Face form, or a hub id')],
+    domain: Annotated[list[str], typer.Option(help="File or folder of the domain's text. May be repeated.")],
+    general: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Text not to be forgotten. [default: the embedded prose stands in]"),
+    ] = None,
+    tokens: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Tokens to train on: 400000, 400k, 20M. [default: one pass over the domain]"),
+    ] = None,
+    objective: Annotated[str, typer.Option(help="What training minimises; see `graft ls objectives`.")] = "causal",
+    replay: Annotated[float, typer.Option(help="Share of the training tokens that is general text.")] = 0.1,
+    out: Annotated[Path, typer.Option(help="Folder for model/, report.html and summary.json.")] = Path("adapted"),
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Adapt BASE to the text under --domain, and report what it gained and what it forgot."""
+    from graft.core.settings import build
+    from graft.jobs.adapt import Adapt
+    from graft.recipe import overlay
+
+    training: dict[str, Any] = {"objective": objective, "seed": seed}
+    if tokens is not None:
+        training["tokens"] = read_count(tokens)
+    settings = {"base": base, "domain": domain, "general": general or [], "replay": replay, "out": str(out)}
+    run_job(build(Adapt, overlay(settings | {"train": training}, changes or [])), store)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file; recipes/quickstart.yaml is the first to read.")],
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Run a recipe: whatever of it is not done yet."""
+    from graft.recipe import read_recipe
+
+    run_job(read_recipe(recipe, changes or []), store)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file.")],
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Say what a recipe would do: tokens per source, what would be dropped, steps, memory, disk and time."""
+    from graft.forecast import forecast, show_forecast
+    from graft.recipe import read_recipe
+
+    show_forecast(forecast(read_recipe(recipe, changes or []), open_store(store)))
+
+
+@app.command()
+def ls(shelf: Annotated[Optional[str], typer.Argument(help='A shelf, or "artifacts".')] = None,  # noqa: UP045
+       store: StoreOption = None) -> None:
+    """List the shelves, the plug-ins of one, or the artifacts of the store."""
+    from graft.listing import show_artifacts, show_shelf, show_shelves
+
+    if shelf is None:
+        show_shelves()
+    elif shelf == "artifacts":
+        show_artifacts(open_store(store))
+    else:
+        show_shelf(shelf)
+
+
+@app.command()
+def show(
+    artifact: Annotated[str, typer.Argument(help="Its name, a beginning of it, or its path.")],
+    store: StoreOption = None,
+) -> None:
+    """Show what an artifact is: settings, ledger, facts, versions."""
+    from graft.listing import show_artifact
+
+    show_artifact(open_store(store).get(artifact))
+
+
+@app.command()
+def why(
+    artifact: Annotated[str, typer.Argument(help="Its name, a beginning of it, or its path.")],
+    store: StoreOption = None,
+) -> None:
+    """Show what an artifact was made from, down to the files."""
+    from graft.listing import show_ancestry
+
+    opened = open_store(store)
+    show_ancestry(opened.get(artifact), opened)
+
+
+def run_job(job: Any, store: Path | None) -> None:
+    """Call a job with a store, saying which artifacts are made and which were there."""
+    from graft.listing import Teller
+
+    teller = Teller()
+    teller.finish(job(open_store(store, teller)))
+
+
+def open_store(path: Path | None, teller: Any = None) -> Any:
+    """The store at `path` or the default one, telling `teller` of every artifact."""
+    from dataclasses import replace
+
+    from graft.core.artifact import Store
+
+    store = Store(path) if path else Store.default()
+    return replace(store, on_made=teller.made) if teller else store
+
+
+def read_count(text: str) -> int:
+    """'400k' -> 400000; also M and B, also with a decimal point."""
+    factor = {"k": 10**3, "m": 10**6, "b": 10**9}.get(text[-1:].lower(), 1)
+    try:
+        number = float(text[:-1] if factor > 1 else text.replace("_", ""))
+    except ValueError:
+        number = 0.0
+    if number <= 0:
+        raise UsageError(f'--tokens is "{text}"', allowed="a positive number, such as 400000, 400k, 20M or 1.5B")
+    return round(number * factor)
+
+
+def main() -> None:
+    """The entry point: exit codes 0 done, 1 fault, 2 usage, 3 a gate said no."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves like Ctrl-C
+    try:
+        app()
+    except GraftError as error:
+        sys.stderr.write(f"graft: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("graft: stopped; finished work is kept, and the same command goes on\n")
+        sys.exit(1)

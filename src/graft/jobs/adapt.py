@@ -1,0 +1,130 @@
+"""adapt: a base and a folder of text become a domain model, with what it gained and what it forgot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from graft.core.artifact import Artifact, Store
+from graft.core.base import Base
+from graft.core.errors import UsageError
+from graft.core.outlet import put_out
+from graft.core.settings import build_plugin
+from graft.core.shelf import Shelf
+from graft.page.facts import Materials
+from graft.stages.curate import Curate, curate
+from graft.stages.evaluate import Evaluate, evaluate
+from graft.stages.examine import Examine, examine
+from graft.stages.ingest import Ingest, ingest
+from graft.stages.report import Report, report
+from graft.stages.tokenize import Tokenize, tokenize
+from graft.stages.train import Train, train
+
+STAND_IN = "embedded:prose"
+STAND_IN_NOTE = (
+    "No general text was given: prose from the docstrings of installed Python packages stands in for it, so what is "
+    "said of general text is said of that."
+)
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """An adaptation: which base, to which text, and what may not be forgotten."""
+
+    base: str = "embedded"  # "embedded", a folder in Hugging Face form, or a hub id
+    domain: tuple[str, ...] = ("embedded:code",)  # folders, files, hf://OWNER/NAME or embedded text
+    general: tuple[str, ...] = ()  # the text whose loss is to stay; none: the embedded prose stands in
+    replay: float = 0.1  # share of the training tokens that is general text
+    out: str = "adapted"  # folder for model/, report.html and summary.json
+    ingest: Ingest = Ingest()
+    curate: Curate = Curate()
+    tokenize: Tokenize = Tokenize()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    examine: Examine = Examine()
+    report: Report = Report()
+
+    def __post_init__(self) -> None:
+        if not self.domain:
+            raise UsageError("domain names no path", allowed="one or more folders or files")
+        if not 0 <= self.replay < 1:
+            hint = f"; {self.replay:g} % is {self.replay / 100:g}" if self.replay >= 1 else ""
+            raise UsageError(f"replay is {self.replay}", allowed=f"a share of the tokens, 0 or more and below 1{hint}")
+
+    @property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Paths by source name; the domain comes first."""
+        return {"domain": self.domain, "general": self.general or (STAND_IN,)}
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        """Share of the training tokens by source."""
+        return {"domain": 1 - self.replay} | ({"general": self.replay} if self.replay else {})
+
+    @property
+    def notes(self) -> list[str]:
+        return [] if self.general else [STAND_IN_NOTE]
+
+    def __call__(self, store: Store) -> Outcome:
+        """Run every stage that is not done yet, and lay the outcome into `out`."""
+        base = Base.find(self.base)
+        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
+        corpus = curate(docs, self.curate, store=store)
+        tokens = tokenize(corpus, base, self.tokenize, store=store)
+        before = evaluate(base, tokens, self.evaluate, store=store)
+        trained = train(base, tokens, self.mixture, self.train, store=store)
+        after = evaluate(Base(trained.name, trained / "model"), tokens, self.evaluate, store=store)
+        findings = examine(before, after, self.examine, store=store)
+        paths = {name: list(paths) for name, paths in self.sources.items()}
+        line = [*docs.values(), corpus, tokens, before, trained, after, findings]
+        materials = Materials(
+            corpus, tokens, trained, before, after, findings, self.base, paths, line, self.notes
+        )
+        page = report(materials, self.report, store=store)
+        out = put_out(Path(self.out), {"model": trained / "model", "report.html": page / "report.html",
+                                       "summary.json": page / "summary.json"})
+        return Outcome(out, json.loads((page / "summary.json").read_text()), [*line, page])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an adaptation left: the folder, the summary, and every artifact in the order it was made."""
+
+    out: Path
+    summary: dict[str, Any]
+    artifacts: list[Artifact]
+
+
+def adapt(
+    base: str = "embedded",
+    *,
+    domain: str | Sequence[str] = ("embedded:code",),
+    general: str | Sequence[str] = (),
+    tokens: int | None = None,
+    objective: Any = "causal",
+    replay: float = 0.1,
+    out: str | Path = "adapted",
+    seed: int = 0,
+    store: Store | None = None,
+    settings: Adapt = Adapt(),
+) -> Outcome:
+    """Adapt `base` to the text under `domain`; `settings` holds everything that has no argument of its own.
+
+    objective: a plug-in, its name, or {name: {settings}}. Errors: UsageError, FaultError (see graft.core.errors).
+    """
+    training = replace(
+        settings.train, tokens=tokens, objective=build_plugin(Shelf("objectives"), objective), seed=seed
+    )
+    job = replace(
+        settings,
+        base=str(base),
+        domain=(domain,) if isinstance(domain, str) else tuple(map(str, domain)),
+        general=(general,) if isinstance(general, str) else tuple(map(str, general)),
+        replay=replay,
+        out=str(out),
+        train=training,
+    )
+    return job(store or Store.default())

@@ -1,0 +1,76 @@
+"""pretrain: a new small base from text alone, so that the embedded model is something anyone can rebuild."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft.core.artifact import Artifact, Store
+from graft.core.base import Base
+from graft.core.errors import UsageError
+from graft.core.outlet import put_out
+from graft.core.tally import Tally
+from graft.stages.curate import Curate, curate
+from graft.stages.ingest import Ingest, ingest
+from graft.stages.initialize import Initialize, initialize
+from graft.stages.tokenize import Tokenize, tokenize
+from graft.stages.train import Train, train
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """A base model trained from random weights on one body of text.
+
+    vocabulary_text is read by the tokenizer and never by the model, so that words of later domains are not spelled
+    out byte by byte.
+    """
+
+    text: tuple[str, ...] = ("embedded:prose-full",)
+    vocabulary_text: tuple[str, ...] = ("embedded:code",)
+    out: str = "pretrained"  # folder for model/
+    ingest: Ingest = Ingest()
+    curate: Curate = Curate()
+    initialize: Initialize = Initialize()
+    tokenize: Tokenize = Tokenize()
+    train: Train = Train(rate=2e-3)
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            raise UsageError("text names no path", allowed="one or more folders or files")
+
+    def __call__(self, store: Store) -> Path:
+        """Run every stage that is not done yet; returns the folder with the model."""
+        docs: dict[str, Artifact] = {"general": ingest(self.text, "general", self.ingest, store=store)}
+        if self.vocabulary_text:
+            docs["vocabulary"] = ingest(self.vocabulary_text, "vocabulary", self.ingest, store=store)
+        corpus = curate(docs, self.curate, store=store)
+        begun = initialize(corpus, self.initialize, store=store)
+        start = Base(begun.name, begun / "model")
+        tokens = tokenize(corpus, start, self.tokenize, store=store)
+        trained = train(start, tokens, {"general": 1.0}, self.train, store=store)
+        out = put_out(Path(self.out), {"model": trained / "model"})
+        (out / "model" / "training.json").write_text(json.dumps(training_notes(trained), indent=1))
+        return out
+
+
+def training_notes(trained: Artifact) -> dict[str, Any]:
+    """What a later adaptation wants to know of this training: rates, tokens, and the validation log."""
+    settings, facts = trained.manifest["settings"], trained.facts
+    curve = json.loads((trained / "curve.json").read_text())
+    return {
+        "tokens": sum(facts["tokens"].values()),
+        "peak_lr": facts["shape"]["rate"],
+        "final_lr": curve[-1]["rate"],
+        "schedule": settings["schedule"],
+        "batch_tokens": facts["shape"]["rows"] * facts["shape"]["window"],
+        "weight_decay": settings["weight_decay"],
+        "betas": [settings["beta1"], settings["beta2"]],
+        "log": [
+            {"step": entry["step"]}
+            | {f"validation_{name}": Tally(*tally).mean for name, tally in entry["validation"].items()}
+            for entry in curve
+            if "validation" in entry
+        ],
+    }

@@ -1,0 +1,4 @@
+"""What training minimises. Each file one class: bind(start, load) -> (model, batch) -> Tally, one entry per row.
+
+A plug-in here is read by `graft plan`, so torch is imported inside `bind`, not at the top.
+"""

@@ -1,0 +1,35 @@
+"""Plain continued pre-training: predict the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graft.core.tally import Tally
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graft.tensors.batch import Batch
+    from graft.tensors.model import Model
+
+
+@dataclass(frozen=True)
+class Causal:
+    """Predict the next token of the text, and nothing else.
+
+    per token: -log p(target), in nats, weighted by weights_BT.
+    Costs one forward and one backward pass.
+    """
+
+    def bind(self, start: Path, load: Callable[[Path], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
+        """start: folder of the model before training; load: opens one, frozen. Neither is needed here."""
+        from graft.tensors.nats import weighted_sums
+
+        def loss(model: Model, batch: Batch) -> Tally[Tensor]:
+            sums = weighted_sums(model.hidden(batch), model.head, batch.targets_BT, batch.weights_BT)
+            return Tally(sums.total_B, batch.weights_BT.sum(1))
+
+        return loss

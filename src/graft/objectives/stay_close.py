@@ -1,0 +1,54 @@
+"""Learn the new text, but stay close to the model that training started from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graft.core.errors import UsageError
+from graft.core.tally import Tally
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from graft.tensors.batch import Batch
+    from graft.tensors.model import Model
+
+
+@dataclass(frozen=True)
+class StayClose:
+    """Learn the new text, but pay for every token on which the model drifts from its start.
+
+    per token: -log p(target) + leash * KL(start || model), in nats, weighted by weights_BT.
+    Source: Li and Hoiem 2016 (arXiv 1606.09282), at temperature 1 and over the whole vocabulary.
+    Costs a second forward pass and a second copy of the weights.
+    """
+
+    leash: float = 0.1  # 0: plain training, to the bit
+
+    def __post_init__(self) -> None:
+        if self.leash < 0:
+            raise UsageError(f"leash is {self.leash}", allowed="0 or more (nats of drift weighed against nats of loss)")
+
+    def bind(self, start: Path, load: Callable[[Path], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
+        """start: folder of the model before training, opened once by `load` as the frozen teacher."""
+        import torch
+
+        from graft.objectives.causal import Causal
+        from graft.tensors.nats import Teacher, weighted_sums
+
+        if self.leash == 0:
+            return Causal().bind(start, load)
+        teacher = load(start)
+
+        def loss(model: Model, batch: Batch) -> Tally[Tensor]:
+            with torch.no_grad():
+                guide = Teacher(teacher.hidden(batch), teacher.head)
+            sums = weighted_sums(
+                model.hidden(batch), model.head, batch.targets_BT, batch.weights_BT, teacher=guide, leash=self.leash
+            )
+            return Tally(sums.total_B, batch.weights_BT.sum(1))
+
+        return loss

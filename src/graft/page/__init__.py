@@ -1,0 +1,1 @@
+"""The report as one page: `facts.py` gathers what it says from artifacts, `render.py` makes the HTML."""

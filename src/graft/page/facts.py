@@ -1,0 +1,146 @@
+"""What a report says about an adaptation, gathered from its artifacts as plain JSON values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from graft.core.artifact import Artifact
+from graft.core.evidence import Evidence, read_evidence
+from graft.core.tally import Tally
+from graft.probes.blame import by_class
+
+TOKENS_SHOWN = 700  # of each sample document
+ITEMS_SHOWN = 30  # vocabulary items, from either end of the blame
+
+
+@dataclass(frozen=True)
+class Materials:
+    """The artifacts of one adaptation, and the words its user gave."""
+
+    corpus: Artifact
+    tokens: Artifact
+    trained: Artifact
+    before: Artifact
+    after: Artifact
+    findings: Artifact
+    base: str
+    paths: Mapping[str, list[str]]
+    lineage: list[Artifact]
+    notes: list[str]
+
+
+def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any]:
+    """Everything on the page: summary, notes, curve, changes, blame, sample documents, ledger, settings, lineage."""
+    old, new = read_evidence(materials.before), read_evidence(materials.after)
+    blame = json.loads((materials.findings / "blame.json").read_text())
+    return {
+        "summary": summary,
+        "notes": materials.notes,
+        "base": materials.base,
+        "paths": {name: list(paths) for name, paths in materials.paths.items()},
+        "training": materials.trained.facts,
+        "curve": read_curve(materials.trained),
+        "changes": json.loads((materials.findings / "forgetting.json").read_text()),
+        "blame": {name: _blame_of(name, blame) for name in old},
+        "documents": sample_documents(old, new, materials.corpus),
+        "scored": materials.after.facts["scored"],
+        "ledger": [
+            {"source": source, "fate": fate} | vars(amount) for source, fate, amount in materials.tokens.ledger.rows()
+        ],
+        "settings": {artifact.kind: artifact.manifest["settings"] for artifact in materials.lineage},
+        "versions": materials.trained.manifest["versions"],
+        "device": materials.trained.manifest["device"],
+        "lineage": [
+            {key: artifact.manifest[key] for key in ("inputs", "started", "seconds")} | {"name": artifact.name}
+            for artifact in materials.lineage
+        ],
+    }
+
+
+def read_curve(trained: Artifact) -> dict[str, Any]:
+    """Training loss per source and step (means over the step), and validation nats per token per source."""
+    entries = json.loads((trained / "curve.json").read_text())
+    training = [entry for entry in entries if "loss" in entry]
+    shape = trained.facts["shape"]
+    return {
+        "tokens_per_step": shape["rows"] * shape["window"],
+        "training": {
+            name: [[entry["step"], Tally(*entry["loss"][name]).mean] for entry in training if name in entry["loss"]]
+            for name in trained.facts["tokens"]
+        },
+        "rate": [[entry["step"], entry["rate"]] for entry in training],
+        "validation": {
+            name: [[entry["step"], Tally(*entry["validation"][name]).mean] for entry in entries if "validation" in entry]
+            for name in entries[0]["validation"]
+        },
+    }
+
+
+def _blame_of(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The items that gained and lost most, the classes, and sums that let a reader check the total."""
+    mine = [row for row in rows if row["source"] == name]
+    return {
+        "lost": [row for row in mine[:ITEMS_SHOWN] if row["blame"] > 0],
+        "gained": [row for row in mine[::-1][:ITEMS_SHOWN] if row["blame"] < 0],
+        "classes": by_class(mine),
+        "items": len(mine),
+        "total": sum(row["blame"] for row in mine),
+    }
+
+
+def sample_documents(
+    old: Mapping[str, Evidence], new: Mapping[str, Evidence], corpus: Artifact
+) -> list[dict[str, Any]]:
+    """Three documents: of the first source the one that gained most and a middling one, of the last the biggest loser.
+
+    Chosen by mean change per token among documents of at least 50 tokens (of any length where none is so long).
+    """
+    names = list(old)
+    first, last = names[0], names[-1]
+    order = _by_change(old[first], new[first])
+    chosen = [(first, int(order[0]), "gained most"), (first, int(order[len(order) // 2]), "in the middle")]
+    chosen.append((last, int(_by_change(old[last], new[last])[-1]), "lost most" if len(names) > 1 else "gained least"))
+    return [
+        {"why": why} | _coloured(old[name], new[name], document, corpus)
+        for name, document, why in dict.fromkeys(chosen)
+    ]
+
+
+def _by_change(before: Evidence, after: Evidence) -> np.ndarray:
+    """Documents by mean change per token, the largest gain first."""
+    length_D = np.diff(before.bounds_E)
+    change_D = (after.sum_D(after.nats_N) - before.sum_D(before.nats_N)) / np.maximum(length_D, 1)
+    long_enough = np.flatnonzero(length_D >= min(50, length_D.max(initial=0)))
+    return long_enough[np.argsort(change_D[long_enough], kind="stable")]
+
+
+def _coloured(before: Evidence, after: Evidence, document: int, corpus: Artifact) -> dict[str, Any]:
+    targets, old = before.document(document)
+    _, new = after.document(document)
+    position = int(before.position_D[document])
+    return {
+        "source": before.source,
+        "position": position,
+        "parents": _parents(corpus, before.source, position),
+        "length": len(targets),
+        "before": float(old.mean()),
+        "after": float(new.mean()),
+        "tokens": [
+            [before.vocabulary.get(int(item), ""), round(float(b), 3), round(float(a), 3)]
+            for item, b, a in zip(targets[:TOKENS_SHOWN], old, new, strict=False)
+        ],
+    }
+
+
+def _parents(corpus: Artifact, source: str, position: int) -> list[str]:
+    """Where a document came from: path#row."""
+    table = pq.read_table(
+        corpus / f"{source}.parquet", columns=["position", "parents"], filters=[("position", "=", position)]
+    )
+    return table["parents"].to_pylist()[0] if table.num_rows else []

@@ -1,0 +1,4 @@
+"""The page itself."""
+import json
+def render_page(facts, *, title):
+    return "<pre>"+json.dumps(facts,indent=1)

@@ -1,0 +1,98 @@
+"""Which files a path holds, which of them can be read, and by which reader."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from graft.core.errors import UsageError
+from graft.readers.opened import COMPRESSIONS
+from graft.readers.piece import File, Piece
+
+READERS = {
+    ".txt": "plain",
+    ".md": "plain",
+    ".jsonl": "json_lines",
+    ".ndjson": "json_lines",
+    ".json": "json_whole",
+    ".parquet": "parquet",
+    ".html": "html",
+    ".htm": "html",
+}
+PACKED = (".txt", ".md", ".jsonl", ".ndjson", ".json", ".html", ".htm")  # may also end in .gz or .zst
+ALLOWED = ", ".join(READERS) + " (all but .parquet also with .gz or .zst)"
+
+
+@dataclass
+class Listing:
+    """The files of a path in reading order, and how many were passed over, by reason."""
+
+    files: list[File] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def listing(path: Path, prefix: str = "") -> Listing:
+    """Files of a folder, sorted by relative path, or the one file that `path` is; hidden ones are passed over."""
+    found = Listing()
+    if path.is_file():
+        _enter(found, path, prefix + path.name)
+        return found
+    for below in sorted(_walk(path, found.skipped), key=lambda one: one.relative_to(path).as_posix()):
+        _enter(found, below, prefix + below.relative_to(path).as_posix())
+    return found
+
+
+def read(file: File, text_field: str) -> Iterator[Piece]:
+    """The pieces of a file, by the reader of its suffix."""
+    reader: Callable[[File, str], Iterator[Piece]] = importlib.import_module(
+        f"graft.readers.{READERS[file.suffix]}"
+    ).read
+    return reader(file, text_field)
+
+
+def suffix_of(name: str) -> str:
+    """The suffix that decides the reader, compression stripped: ".jsonl" of "a.jsonl.zst"; as it is where unknown."""
+    stem, dot, last = name.lower().rpartition(".")
+    if f".{last}" in COMPRESSIONS:
+        inner = f".{stem.rpartition('.')[2]}"
+        return inner if inner in PACKED else f"{inner if '.' in stem else ''}.{last}"
+    return dot + last if dot else ""
+
+
+def _enter(found: Listing, path: Path, name: str) -> None:
+    suffix = suffix_of(path.name)
+    if suffix in READERS:
+        found.files.append(File(path, name, suffix, path.stat().st_size))
+    else:
+        found.skipped[f"unknown suffix {suffix}" if suffix else "no suffix"] += 1
+
+
+def _walk(top: Path, skipped: Counter[str]) -> Iterator[Path]:
+    """Files below `top`; links are followed, each folder is entered once."""
+    entered: set[str] = set()
+    for folder, folders, names in os.walk(top, followlinks=True, onerror=_unreadable):
+        here = os.path.realpath(folder)
+        if here in entered:
+            folders.clear()
+            skipped["folder reached twice"] += 1
+            continue
+        entered.add(here)
+        for name in [name for name in folders if name.startswith(".")]:
+            folders.remove(name)
+            skipped["hidden"] += 1
+        folders.sort()
+        for name in names:
+            if name.startswith("."):
+                skipped["hidden"] += 1
+            elif not (Path(folder) / name).is_file():
+                skipped["not a file (a broken link, a socket)"] += 1
+            else:
+                yield Path(folder) / name
+
+
+def _unreadable(error: OSError) -> None:
+    raise UsageError(f"cannot read this folder: {error.strerror}", where=str(error.filename)) from error

@@ -1,0 +1,39 @@
+"""JSON, one object per line: every line is a document or is counted, by number, as one that could not be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from graft.readers.opened import DAMAGED, opened
+from graft.readers.piece import NOT_JSON, UNDECODABLE, File, Piece, from_row
+
+UTF8_BOM = b"\xef\xbb\xbf"
+
+
+def read(file: File, field: str) -> Iterator[Piece]:
+    """The text in `field` of every line; blank lines are no rows. A broken compression ends the file as one loss."""
+    with opened(file.path) as stream:
+        number = 0
+        try:
+            for number, line in enumerate(stream.content, 1):
+                if number == 1 and line.startswith(UTF8_BOM):
+                    line = line[len(UTF8_BOM) :]
+                line = line.strip()
+                if line:
+                    yield from_line(line, field, f"{file.name}#{number}", stream.seen)
+        except DAMAGED:
+            yield Piece("", f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size, UNDECODABLE)
+
+
+def from_line(line: bytes, field: str, parent: str, seen: int) -> Piece:
+    """The piece in one line of JSON."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return Piece("", parent, len(line), seen, UNDECODABLE)
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return Piece("", parent, len(line), seen, NOT_JSON)
+    return from_row(row, field, parent, len(line), seen)

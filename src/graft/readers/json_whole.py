@@ -1,0 +1,133 @@
+"""JSON files: an array of objects, one object, or one object per line."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from graft.readers import json_lines
+from graft.readers.opened import DAMAGED, Opened, opened
+from graft.readers.piece import NOT_JSON, UNDECODABLE, File, Piece, from_row
+
+CHUNK = 1 << 20
+LONGEST = 1 << 28  # characters of one element; beyond it the element is taken for broken, so that memory stays bounded
+SPACE = " \t\r\n"
+
+
+def read(file: File, field: str) -> Iterator[Piece]:
+    """The text in `field` of every object; which of the three layouts it is shows in the first characters."""
+    layout = _layout(file)
+    if layout == "lines":
+        yield from json_lines.read(file, field)
+        return
+    with opened(file.path) as stream:
+        try:
+            if layout == "array":
+                yield from _array(file, field, stream)
+            else:
+                content = stream.content.read()
+                yield json_lines.from_line(content.removeprefix(json_lines.UTF8_BOM), field, file.name, file.size)
+        except DAMAGED:
+            yield Piece("", file.name, max(0, file.size - stream.seen), file.size, UNDECODABLE)
+
+
+def _layout(file: File) -> str:
+    """"array", "object" (over several lines) or "lines"."""
+    with opened(file.path) as stream:
+        try:
+            first = b""
+            while not first:
+                line = stream.content.readline(CHUNK)
+                if not line:
+                    return "lines"
+                first = line.removeprefix(json_lines.UTF8_BOM).strip()
+        except DAMAGED:
+            return "lines"
+    if first.startswith(b"["):
+        return "array"
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return "object" if first.startswith(b"{") and len(first) < CHUNK and first[1:].strip() == b"" else "lines"
+    return "lines"
+
+
+def _array(file: File, field: str, stream: Opened) -> Iterator[Piece]:
+    """Elements one by one, without ever holding the whole array; what follows a broken element is one loss."""
+    text = _Window(stream)
+    number = 0
+    try:
+        text.skip("[" + SPACE)
+        while text.peek() != "]":
+            number += 1
+            start = text.consumed
+            row = text.value()
+            yield from_row(row, field, f"{file.name}#{number}", text.consumed - start, stream.seen)
+            if text.skip("," + SPACE) == 0 and text.peek() != "]":
+                raise ValueError("no comma between two elements")
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        dropped = UNDECODABLE if isinstance(error, UnicodeDecodeError) else NOT_JSON
+        rest = text.remaining()
+        yield Piece("", f"{file.name}#{max(1, number)}", rest, file.size, dropped)
+
+
+class _Window:
+    """A moving window of decoded text over a stream."""
+
+    def __init__(self, stream: Opened) -> None:
+        self.stream = stream
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.json = json.JSONDecoder()
+        self.text = ""
+        self.place = 0
+        self.ended = False
+        self.consumed = 0  # bytes of UTF-8 behind `place`
+
+    def more(self) -> None:
+        """Read on; doubles what is held, so that a long element is parsed a few times only."""
+        chunk = self.stream.content.read(max(CHUNK, len(self.text) - self.place))
+        self.ended = not chunk
+        self.text = self.text[self.place :] + self.decoder.decode(chunk, final=self.ended)
+        self.place = 0
+
+    def peek(self) -> str:
+        """The next character; ValueError at the end of the file."""
+        while self.place >= len(self.text):
+            if self.ended:
+                raise ValueError("the array does not end")
+            self.more()
+        return self.text[self.place]
+
+    def skip(self, characters: str) -> int:
+        """Pass over any of `characters`; how many that were not white space."""
+        marks = 0
+        while (character := self.peek()) in characters:
+            marks += character not in SPACE
+            self._pass(self.place + 1)
+        return marks
+
+    def value(self) -> Any:
+        """The JSON value that begins here."""
+        while True:
+            try:
+                found, end = self.json.raw_decode(self.text, self.place)
+                if end < len(self.text) or self.ended:  # a number may go on in the next chunk
+                    self._pass(end)
+                    return found
+            except ValueError:
+                if self.ended or len(self.text) - self.place > LONGEST:
+                    raise
+            self.more()
+
+    def remaining(self) -> int:
+        """Bytes from here to the end of the file."""
+        behind = len(self.text[self.place :].encode())
+        while chunk := self.stream.content.read(CHUNK):
+            behind += len(chunk)
+        return behind
+
+    def _pass(self, end: int) -> None:
+        self.consumed += len(self.text[self.place : end].encode("utf-8", "surrogatepass"))
+        self.place = end

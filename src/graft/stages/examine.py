@@ -1,0 +1,54 @@
+"""examine: two sightings of the same text, compared by every probe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from graft.core.artifact import Artifact, Draft, Store
+from graft.core.errors import UsageError
+from graft.core.evidence import Evidence, read_evidence
+from graft.core.shelf import Shelf, plugin_name
+from graft.probes.blame import Blame
+from graft.probes.forgetting import Forgetting
+
+
+@dataclass(frozen=True)
+class Examine:
+    """Which probes to run."""
+
+    probes: Annotated[tuple[Any, ...], Shelf("probes")] = (Forgetting(), Blame())
+
+
+def examine(before: Artifact, after: Artifact, settings: Examine = Examine(), *, store: Store) -> Artifact:
+    """Kind "findings": one JSON file of rows per probe. Errors: UsageError when the texts are not the same."""
+    code = (sys.modules[__name__], *map(type, settings.probes))
+    return store.make(
+        "findings",
+        settings,
+        {"before": before, "after": after},
+        code,
+        lambda draft: _build(draft, before, after, settings),
+    )
+
+
+def _build(draft: Draft, before: Artifact, after: Artifact, settings: Examine) -> None:
+    old, new = read_evidence(before), read_evidence(after)
+    _check_same_text(old, new)
+    for probe in settings.probes:
+        rows = probe(old, new)
+        (draft / f"{plugin_name(probe)}.json").write_text(json.dumps(rows, allow_nan=False))
+    draft.facts |= {"probes": [plugin_name(probe) for probe in settings.probes], "sources": list(old)}
+
+
+def _check_same_text(old: dict[str, Evidence], new: dict[str, Evidence]) -> None:
+    for name in old:
+        if name not in new or not np.array_equal(old[name].targets_N, new[name].targets_N):
+            raise UsageError(
+                f'the two evidences of "{name}" are not about the same tokens',
+                do="evaluate both models on the same tokens artifact, with the same settings",
+            )

@@ -1,0 +1,223 @@
+"""ingest: files become one table of documents; every row of every file is kept or counted with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from graft.core import doc
+from graft.core.artifact import Artifact, Draft, Store
+from graft.core.errors import UsageError, nearest
+from graft.core.fingerprint import Fingerprints
+from graft.core.ledger import Amount
+from graft.core.progress import Progress
+from graft.embedded import text as embedded
+from graft.readers import folder, html, hub, json_lines, json_whole, opened, parquet, piece, plain
+from graft.readers.folder import ALLOWED, Listing, listing, read
+from graft.readers.piece import NO_FIELD, Piece
+
+READING = (doc, embedded, folder, html, hub, json_lines, json_whole, opened, parquet, piece, plain)
+TABLE = "docs.parquet"
+BATCH_BYTES = 32_000_000  # of text held before it is written as a row group
+BATCH_ROWS = 20_000
+NAMES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """How files become documents."""
+
+    text_field: str = "text"  # the field of JSON objects, or column of Parquet files, that holds the text
+
+    def __post_init__(self) -> None:
+        if not self.text_field:
+            raise UsageError("text_field is empty", allowed="the name of a field of your rows", do='"text" is usual')
+
+
+@dataclass
+class Intake:
+    """What PATH stands for, once looked up: files of a folder, or the embedded text of that name."""
+
+    path: str
+    found: Listing = field(default_factory=Listing)
+    embedded: embedded.Embedded | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self.embedded.size if self.embedded else sum(file.size for file in self.found.files)
+
+    def pieces(self, text_field: str) -> Iterator[tuple[int, Piece]]:
+        """(bytes read since the last piece, piece), in reading order."""
+        if self.embedded:
+            for one in self.embedded.pieces():
+                yield one.seen, one
+            return
+        for file in self.found.files:
+            seen = 0
+            for one in read(file, text_field):
+                yield one.seen - seen, one
+                seen = one.seen
+
+
+def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, store: Store) -> Artifact:
+    """The documents of `paths`, as docs.parquet (columns of graft.core.doc), read in the order of `paths`.
+
+    A path is a folder (all below it, sorted by relative path; hidden files passed over), a file,
+    `hf://OWNER/NAME` (a data set of the hub) or `embedded:prose`, `embedded:prose-full`, `embedded:code`.
+    Errors: UsageError when there is nothing to read, or nothing usable in what was read; FaultError when the hub
+    cannot be reached.
+    """
+    intakes = [look_up(path, f"{Path(path).name}/" if len(paths) > 1 else "") for path in paths]
+    if not intakes:
+        raise UsageError(f"source {source!r} has no path", allowed="a folder, a file, hf://OWNER/NAME, embedded:prose")
+    prints = Fingerprints(store.root / "fingerprints.json")
+    inputs: dict[str, Artifact | str] = {"source": source}
+    for number, intake in enumerate(intakes):
+        inputs[f"path {number}"] = _identity(intake, prints)
+    return store.make("docs", settings, inputs, (Ingest, *READING), lambda draft: _write(intakes, source, settings, draft))
+
+
+def look_up(path: str, prefix: str = "") -> Intake:
+    """What `path` stands for. Errors: UsageError when it is missing, empty, or holds nothing that can be read."""
+    if path.startswith(embedded.SCHEME):
+        return Intake(path, embedded=embedded.Embedded.named(path))
+    local = hub.fetched(path) if path.startswith(hub.SCHEME) else Path(path).expanduser()
+    if not local.exists():
+        near = nearest(local.name, [one.name for one in local.parent.iterdir()] if local.parent.is_dir() else [])
+        raise UsageError(
+            "there is no such file or folder",
+            where=path,
+            allowed=f"a folder, a file, {hub.SCHEME}OWNER/NAME, {', '.join(embedded.NAMES)}",
+            do=near or f"check the path; it is taken relative to {Path.cwd()}",
+        )
+    found = listing(local, prefix)
+    if not found.files and not found.skipped:
+        raise UsageError("the folder is empty", where=path, allowed=ALLOWED, do="put text files into it")
+    if not found.files:
+        seen = ", ".join(f"{count} x {reason}" for reason, count in found.skipped.most_common(NAMES_SHOWN))
+        raise UsageError(f"no file here can be read as text ({seen})", where=path, allowed=ALLOWED, do="convert them first")
+    return Intake(path, found)
+
+
+def _identity(intake: Intake, prints: Fingerprints) -> str:
+    """Names and contents of the files; versions of the packages that embedded text comes from."""
+    if intake.embedded:
+        return intake.embedded.identity
+    names = "\n".join(file.name for file in intake.found.files)
+    return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}"
+
+
+def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draft) -> None:
+    progress = Progress(f"reading {source}", sum(intake.size for intake in intakes))
+    seen = _Seen()
+    with ExitStack() as stack:
+        table = stack.enter_context(_Table(draft / TABLE))
+        for intake in intakes:
+            for read_bytes, one in intake.pieces(settings.text_field):
+                progress.advance(read_bytes)
+                seen.count(one)
+                table.add(one, source)
+    progress.close()
+    seen.check(source, settings, intakes)
+    for fate, amount in seen.fates.items():
+        draft.ledger.enter(source, amount)
+        draft.ledger.settle(source, fate, amount)
+    skipped = sum((intake.found.skipped for intake in intakes), Counter[str]())
+    formats = Counter(file.suffix for intake in intakes for file in intake.found.files)
+    draft.facts |= {
+        "source": source,
+        "paths": [intake.path for intake in intakes],
+        "files": sum(len(intake.found.files) for intake in intakes),
+        "formats": dict(sorted(formats.items())),
+        "skipped": dict(sorted(skipped.items())),
+        "embedded": {intake.path: intake.embedded.facts for intake in intakes if intake.embedded},
+        "first_lost": seen.first_lost,
+    }
+
+
+class _Seen:
+    """Counts of what was read, and the words for when none of it is usable."""
+
+    def __init__(self) -> None:
+        self.fates: dict[str, Amount] = {"kept": Amount()}
+        self.fields: Counter[str] = Counter()
+        self.first_lost: dict[str, str] = {}
+
+    def count(self, one: Piece) -> None:
+        fate = one.dropped or "kept"
+        self.fates[fate] = self.fates.get(fate, Amount()) + Amount(1, one.num_bytes)
+        if one.dropped:
+            self.first_lost.setdefault(one.dropped, one.parent)
+            self.fields.update(one.fields)
+
+    def check(self, source: str, settings: Ingest, intakes: Sequence[Intake]) -> None:
+        """Errors: UsageError unless at least one document is usable."""
+        if self.fates["kept"].documents:
+            return
+        where = ", ".join(intake.path for intake in intakes)
+        lost = {fate: amount for fate, amount in self.fates.items() if fate != "kept"}
+        if NO_FIELD in lost:
+            names = [name for name, _ in self.fields.most_common(NAMES_SHOWN)]
+            raise UsageError(
+                f'no row has a field "{settings.text_field}" with text in it ({_words(lost)})',
+                where=f"{where}, first at {self.first_lost[NO_FIELD]}",
+                allowed=f"text_field: one of the fields that are there: {', '.join(names) or 'there are none'}",
+                do=nearest(settings.text_field, names) or "set text_field (--text-field) to the one with the text",
+            )
+        raise UsageError(
+            f"no usable document for source {source!r} ({_words(lost) or 'the files have no rows'})",
+            where=where,
+            allowed="documents with text in UTF-8",
+            do="look at " + (", ".join(dict.fromkeys(self.first_lost.values())) or "the files"),
+        )
+
+
+def _words(lost: dict[str, Amount]) -> str:
+    return ", ".join(f"{amount.documents} x {fate.removeprefix('dropped: ')}" for fate, amount in lost.items())
+
+
+class _Table:
+    """docs.parquet in the making: rows are held until they are worth a row group."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict] = []
+        self.held = 0
+        self.position = 0
+
+    def __enter__(self) -> _Table:
+        self.writer = pq.ParquetWriter(self.path, doc.SCHEMA, compression="zstd", compression_level=1)
+        return self
+
+    def add(self, one: Piece, source: str) -> None:
+        self.rows.append(
+            doc.doc_row(
+                one.text,
+                source=source,
+                position=self.position,
+                parent=one.parent,
+                dropped=one.dropped,
+                num_bytes=one.num_bytes,
+            )
+        )
+        self.position += 1
+        self.held += one.num_bytes
+        if self.held >= BATCH_BYTES or len(self.rows) >= BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.writer.write_table(pa.Table.from_pylist(self.rows, schema=doc.SCHEMA))
+        self.rows, self.held = [], 0
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self._flush()
+        self.writer.close()

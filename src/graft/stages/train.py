@@ -1,0 +1,174 @@
+"""train: a base and token shards become an adapted model; a kill costs at most what came after the last checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from graft.core.artifact import Artifact, Draft, Store
+from graft.core.base import Base
+from graft.core.errors import UsageError
+from graft.core.fingerprint import Fingerprints
+from graft.core.shards import TokenSource
+from graft.core.shelf import Shelf
+from graft.objectives.causal import Causal
+from graft.schedules.warm_stable_decay import WarmStableDecay
+from graft.stages.tokenize import sources
+
+STEPS_AIMED_AT = 250  # how many steps an automatic batch size is chosen to give
+BATCH_TOKENS = (4096, 524288)  # bounds of an automatic batch, in tokens
+MICRO_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Train:
+    """One training run: AdamW on packed rows, gradients averaged over counted tokens.
+
+    None means: chosen from the model and the text, and written into the manifest's facts.
+    """
+
+    objective: Annotated[Any, Shelf("objectives")] = Causal()
+    schedule: Annotated[Any, Shelf("schedules")] = WarmStableDecay()
+    tokens: int | None = None  # over all sources; None: one pass over the domain's training text
+    window: int | None = None  # tokens per row; None: the model's own, at most 2048
+    rows: int | None = None  # rows per optimiser step; None: for about 250 steps of 4 Ki to 512 Ki tokens
+    micro_rows: int | None = None  # rows at once; None: about 8 Ki tokens
+    rate: float | None = None  # peak learning rate; None: see `auto_rate`
+    rewarm: float = 0.5  # share of the base's peak rate that an automatic rate returns to
+    weight_decay: float = 0.1  # on matrices; vectors (norms, biases) never decay
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0  # largest gradient norm; 0: none
+    precision: Literal["bf16", "fp32"] = "bf16"
+    evaluations: int = 8  # on validation text, after the one at step 0
+    validation_tokens: int = 30_000  # per source and evaluation, whole documents; 0: all of them
+    checkpoint_minutes: float = 5.0  # 0: after every step
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "window", "rows", "micro_rows", "evaluations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}", allowed="1 or more, or nothing for an automatic choice")
+        for name in ("weight_decay", "clip", "checkpoint_minutes", "validation_tokens"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}", allowed="0 or more")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}", allowed="0 or more and below 1")
+        if self.rate is not None and self.rate <= 0 or self.rewarm <= 0:
+            raise UsageError(f"rate is {self.rate} and rewarm {self.rewarm}", allowed="more than 0")
+
+    def shape(self, base: Base, domain_tokens: int, domain_share: float) -> TrainingShape:
+        """Every automatic value settled, without torch: what `graft plan` shows and what `train` runs.
+
+        Errors: UsageError when the window is larger than the model's.
+        """
+        window = self.window or min(base.window, 2048)
+        if window > base.window:
+            raise UsageError(
+                f"window is {window}, and the model reads at most {base.window} tokens",
+                where=str(base.folder / "config.json"),
+                allowed=f"1 to {base.window}",
+            )
+        tokens = self.tokens or max(window, round(domain_tokens / domain_share))
+        rows = self.rows or _power_of_two(min(max(tokens // STEPS_AIMED_AT, BATCH_TOKENS[0]), BATCH_TOKENS[1]) // window)
+        return TrainingShape(
+            window=window,
+            rows=rows,
+            micro_rows=min(rows, self.micro_rows or max(1, MICRO_TOKENS // window)),
+            steps=max(1, round(tokens / (rows * window))),
+            rate=self.rate or self.rewarm * peak_rate(base),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingShape:
+    """The settled sizes of a run. Tokens trained on: rows * window * steps."""
+
+    window: int
+    rows: int
+    micro_rows: int
+    steps: int
+    rate: float
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.window * self.steps
+
+
+def peak_rate(base: Base) -> float:
+    """The peak rate of the base's pre-training, from its training.json ("peak_lr") where its makers left one.
+
+    Else the rule of thumb of Kaplan et al. 2020 (arXiv 2001.08361, eq. D.1): 0.003239 - 0.0001395 ln N.
+    """
+    import math
+
+    noted = base.training_notes.get("peak_lr")
+    return float(noted) if noted else max(1e-5, 0.003239 - 0.0001395 * math.log(base.num_parameters))
+
+
+def train(
+    base: Base, tokens: Artifact, mixture: Mapping[str, float], settings: Train = Train(), *, store: Store
+) -> Artifact:
+    """Kind "train": `model/` in Hugging Face form, `curve.json`, and facts (tokens per source, speed, memory).
+
+    mixture: share of the training tokens per source; the first source is the domain.
+    """
+    memory = Fingerprints(store.root / "fingerprints.json")
+    inputs: dict[str, Any] = {"base": base.fingerprint(memory), "tokens": tokens}
+    inputs |= {f"share of {name}": f"{share:.9g}" for name, share in mixture.items()}
+    code = (sys.modules[__name__], type(settings.objective), type(settings.schedule))
+    named = sources(tokens)
+    domain, share = next(iter(mixture.items()))
+    trainable = named[domain].pairs_D[named[domain].documents("train")].sum()
+    shape = settings.shape(base, int(trainable), share)
+    return store.make(
+        "train", settings, inputs, code, lambda draft: _build(draft, base, named, mixture, settings, shape)
+    )
+
+
+def _build(
+    draft: Draft,
+    base: Base,
+    named: Mapping[str, TokenSource],
+    mixture: Mapping[str, float],
+    settings: Train,
+    shape: TrainingShape,
+) -> None:
+    from graft.tensors.loop import Pace
+    from graft.tensors.weights import open_model
+    from graft.tensors.run import Run, Watch, adamw
+    from graft.tensors.sampler import Sampler
+    from graft.tensors.verify import verify
+
+    model = open_model(base.folder, settings.precision)
+    sampler = Sampler(named, mixture, window=shape.window, rows=shape.rows, seed=settings.seed)
+    verify(model, sampler.batch(0))
+    model.hf.train()
+    run = Run(
+        folder=draft.path,
+        base=base,
+        model=model,
+        sampler=sampler,
+        loss=settings.objective.bind(base.folder, lambda folder: open_model(folder, settings.precision, frozen=True)),
+        optimizer=adamw(
+            model, rate=shape.rate, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
+        ),
+        pace=Pace(
+            rate=lambda step: shape.rate * settings.schedule(step, shape.steps),
+            micro_rows=shape.micro_rows,
+            clip=settings.clip,
+            seed=settings.seed,
+        ),
+        steps=shape.steps,
+        watch=Watch(named, settings.evaluations, settings.validation_tokens, shape.window, shape.micro_rows),
+        checkpoint_minutes=settings.checkpoint_minutes,
+    )
+    draft.facts |= {"base": base.name, "mixture": dict(mixture), "shape": vars(shape)} | run.to_end()
+
+
+def _power_of_two(number: float) -> int:
+    return 1 << max(0, int(number).bit_length() - 1)

@@ -1,0 +1,56 @@
+"""One batch of packed rows: what the model reads, what it should have said, and how much each token counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B rows of T tokens, each row packed full with pieces of documents.
+
+    tokens_BT    int64    what is read
+    targets_BT   int64    the token after tokens_BT in the same document: stored shifted, so that nobody shifts again
+    weights_BT   float32  how much the target counts; 0: read, not counted
+    position_BT  int64    place within the piece; a 0 opens a new piece, and attention never crosses into it
+    source_B     int64    which source the row was drawn from
+    """
+
+    tokens_BT: Tensor
+    targets_BT: Tensor
+    weights_BT: Tensor
+    position_BT: Tensor
+    source_B: Tensor
+
+    def __len__(self) -> int:
+        return self.tokens_BT.shape[0]
+
+    @cached_property
+    def starts_BT(self) -> Tensor:
+        """True where a piece opens; the first token of a row always does."""
+        starts_BT = self.position_BT == 0
+        starts_BT[:, 0] = True
+        return starts_BT
+
+    @cached_property
+    def segment_BT(self) -> Tensor:
+        """Number of the piece within its row, from 0."""
+        return self.starts_BT.cumsum(1) - 1
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`; copies from pinned memory overlap with what the device is doing."""
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Rows start..stop as views."""
+        return Batch(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+
+    def split(self, rows: int) -> Iterator[Batch]:
+        """Micro-batches of at most `rows` rows, in order."""
+        for start in range(0, len(self), rows):
+            yield self.rows(start, start + rows)

@@ -1,0 +1,106 @@
+"""The one training loop: batches in, steps out. It knows no files; whoever drives it decides what to keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graft.core.errors import FaultError
+from graft.core.seed import stream
+from graft.core.tally import Tally
+from graft.tensors.batch import Batch
+from graft.tensors.model import Model
+from graft.tensors.sampler import Sampler
+
+Loss = Callable[[Model, Batch], Tally[Tensor]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did. losses: per source, the objective's total and count of counted targets."""
+
+    number: int  # steps done, this one included
+    losses: dict[str, Tally[float]]
+    norm: float  # of the gradient of the mean loss, before clipping
+    rate: float
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses.values(), Tally(0.0, 0.0)).mean
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How an optimiser step is made of micro-batches and rates."""
+
+    rate: Callable[[int], float]  # step -> learning rate
+    micro_rows: int
+    clip: float  # largest gradient norm; 0: no clipping
+    seed: int
+
+
+def run(
+    model: Model, loss: Loss, sampler: Sampler, optimizer: torch.optim.Optimizer, pace: Pace, first: int, last: int
+) -> Iterator[Step]:
+    """Steps first..last (exclusive). After each yield the model and the optimiser stand exactly after that step.
+
+    The gradient is summed over all micro-batches and divided once by what was counted, so cutting a batch into
+    micro-batches changes nothing. Errors: FaultError naming the documents of a batch whose loss is not finite; the
+    weights are then as they were before that batch.
+    """
+    parameters = list(model.parameters())
+    for k in range(first, last):
+        batch = sampler.batch(k).to(model.device)
+        losses: dict[int, Tally[float]] = {}
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            for micro, part in enumerate(batch.split(pace.micro_rows)):
+                torch.manual_seed(_dropout_seed(pace.seed, k, micro))
+                tally = loss(model, part)
+                tally.total.sum().backward()
+                _add_by_source(losses, part, tally)
+        count = sum(tally.count for tally in losses.values())
+        norm = _divide_and_clip(parameters, count, pace.clip)
+        step = Step(k + 1, {sampler.names[i]: losses[i] for i in sorted(losses)}, norm, pace.rate(k))
+        if not (math.isfinite(step.loss) and math.isfinite(norm)):
+            raise not_finite(step, sampler)
+        for group in optimizer.param_groups:
+            group["lr"] = step.rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield step
+
+
+def _dropout_seed(seed: int, k: int, micro: int) -> int:
+    """Dropout, where a model has it, is a function of the place in the run, so a resumed run draws the same."""
+    return int(stream(seed, "dropout", k, micro).integers(1 << 62))
+
+
+def _add_by_source(losses: dict[int, Tally[float]], batch: Batch, tally: Tally[Tensor]) -> None:
+    totals, counts = tally.total.detach().double().tolist(), tally.count.double().tolist()
+    for source, total, count in zip(batch.source_B.tolist(), totals, counts, strict=True):
+        losses[source] = losses.get(source, Tally(0.0, 0.0)) + Tally(total, count)
+
+
+def _divide_and_clip(parameters: list[torch.nn.Parameter], count: float, clip: float) -> float:
+    """Turns summed gradients into the gradient of the mean, clipped in the same pass; returns the norm before."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients)) / max(count, 1.0)
+    shrink = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
+    torch._foreach_mul_(gradients, shrink / max(count, 1.0))
+    return norm
+
+
+def not_finite(step: Step, sampler: Sampler) -> FaultError:
+    """The error for a loss or gradient that is not a number, with what was being read."""
+    read = {(doc["source"], doc["position"]) for doc in sampler.documents(step.number - 1)}
+    names = ", ".join(f"{source}#{position}" for source, position in sorted(read)[:20])
+    more = f" and {len(read) - 20} more" if len(read) > 20 else ""
+    return FaultError(
+        f"the loss is {step.loss} and the gradient norm {step.norm} at step {step.number}, rate {step.rate:.3g}",
+        where=f"documents {names}{more}",
+        do="look at these documents with `graft show`; else lower the rate, or train with precision fp32",
+    )

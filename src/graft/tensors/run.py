@@ -1,0 +1,167 @@
+"""A training run: drives the loop, watches validation text, keeps checkpoints, and shows how it goes."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graft.core.base import Base
+from graft.core.progress import Progress
+from graft.core.shards import TokenSource
+from graft.core.tally import Tally
+from graft.tensors.loop import Loss, Pace, Step, run
+from graft.tensors.model import Model
+from graft.tensors.sampler import Sampler
+from graft.tensors.scoring import choose_documents, mean_nats
+from graft.tensors.weights import NUM_TEXTS, TEXT_TOKENS, load_checkpoint, save_checkpoint, save_model
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Validation text: nats per token of every source, before the first step and at `evaluations` points after."""
+
+    sources: Mapping[str, TokenSource]
+    evaluations: int
+    max_tokens: int  # per source
+    window: int
+    rows: int
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """At the start, at the end, and evenly between."""
+        return step == steps or step * self.evaluations // steps > (step - 1) * self.evaluations // steps
+
+    def look(self, model: Model) -> dict[str, Tally[float]]:
+        training = model.hf.training
+        model.hf.eval()
+        seen = {}
+        for name, source in self.sources.items():
+            documents = choose_documents(source, "validation", self.max_tokens)
+            if len(documents):
+                seen[name] = mean_nats(model, source, documents, window=self.window, rows=self.rows)
+        model.hf.train(training)
+        return seen
+
+
+@dataclass
+class Run:
+    """Everything a run is made of. Its state on disk is the step number, the weights, the optimiser and the curve."""
+
+    folder: Path
+    base: Base
+    model: Model
+    sampler: Sampler
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    pace: Pace
+    steps: int
+    watch: Watch
+    checkpoint_minutes: float
+    done: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0  # of stepping, over all sittings
+
+    def to_end(self) -> dict[str, Any]:
+        """Run what is left, save the model, and say what the run was."""
+        self._resume()
+        if not self.curve:
+            self._note_validation(None)
+        progress = Progress("train", self.steps, done=self.done, offset=self.done)
+        saved = last = time.monotonic()
+        try:
+            for step in run(self.model, self.loss, self.sampler, self.optimizer, self.pace, self.done, self.steps):
+                now = time.monotonic()
+                self.done, self.seconds, last = step.number, self.seconds + now - last, now
+                self._note(step)
+                progress.advance(1, self._words(step))
+                if self.watch.is_due(step.number, self.steps):
+                    self._note_validation(step)
+                    last = time.monotonic()
+                if last - saved >= 60 * self.checkpoint_minutes or step.number == self.steps:
+                    self._save()
+                    saved = last = time.monotonic()
+        except KeyboardInterrupt:
+            self._save()
+            sys.stderr.write(f"\nstopped after step {self.done} of {self.steps}; the same command goes on from there\n")
+            raise
+        progress.close()
+        difference = save_model(self.model, self.base.folder, self.folder / "model", self._texts())
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        return self._facts() | {"reload_difference": difference}
+
+    def _resume(self) -> None:
+        if not (self.folder / CHECKPOINT).exists():
+            return
+        state = load_checkpoint(self.folder / CHECKPOINT)
+        self.model.hf.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done, self.curve, self.seconds = state["step"], state["curve"], state["seconds"]
+
+    def _save(self) -> None:
+        state = {"step": self.done, "curve": self.curve, "seconds": self.seconds}
+        state |= {"model": self.model.hf.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_checkpoint(self.folder / CHECKPOINT, state)
+
+    def _note(self, step: Step) -> None:
+        losses = {name: [tally.total, tally.count] for name, tally in step.losses.items()}
+        self.curve.append({"step": step.number, "loss": losses, "norm": step.norm, "rate": step.rate})
+
+    def _note_validation(self, step: Step | None) -> None:
+        if step is None:
+            self.curve.append({"step": 0})
+        seen = self.watch.look(self.model)
+        self.curve[-1]["validation"] = {name: [tally.total, tally.count] for name, tally in seen.items()}
+
+    def _words(self, step: Step) -> str:
+        speed = self.done * self.sampler.rows * self.sampler.window / max(self.seconds, 1e-9)
+        words = f"loss {step.loss:.3f}  {speed:,.0f} tokens/s  {peak_memory(self.model) / 1e9:.1f} GB"
+        seen = [entry["validation"] for entry in self.curve if "validation" in entry]
+        for name in list(seen[-1])[:3] if len(seen) > 1 else []:
+            before, after = (Tally(*one[name]).mean for one in (seen[0], seen[-1]))
+            words += f"  {name} {after / before - 1:+.1%}"
+        return words
+
+    def _texts(self) -> torch.Tensor:
+        """A few rows of training text, for the comparison after saving."""
+        rows = torch.cat([self.sampler.batch(k).tokens_BT for k in range(-(-NUM_TEXTS // self.sampler.rows))])
+        return rows[:NUM_TEXTS, :TEXT_TOKENS]
+
+    def _facts(self) -> dict[str, Any]:
+        tokens = self.sampler.tokens_by_source(self.steps)
+        (self.folder / "curve.json").write_text(json.dumps(self.curve, allow_nan=False))
+        total = sum(tokens.values())
+        return {
+            "tokens": tokens,
+            "passes": {name: tokens[name] / stream.pairs for name, stream in self.sampler.streams.items()},
+            "available": {name: stream.pairs for name, stream in self.sampler.streams.items()},
+            "ratio": tokens[self.sampler.names[0]] / total,
+            "tokens_per_second": total / max(self.seconds, 1e-9),
+            "peak_memory_bytes": peak_memory(self.model),
+            "training_seconds": self.seconds,
+            "num_parameters": sum(p.numel() for p in self.model.hf.parameters()),
+        }
+
+
+def peak_memory(model: Model) -> int:
+    """Most bytes held at once: by the accelerator where there is one, else by this process."""
+    if model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(model.device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def adamw(model: Model, *, rate: float, betas: tuple[float, float], weight_decay: float) -> torch.optim.Optimizer:
+    """Fused AdamW (Loshchilov and Hutter 2019); matrices decay, vectors do not."""
+    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    vectors = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=betas, fused=True)

@@ -1,0 +1,95 @@
+"""Weights on disk: checkpoints that replace each other whole, and models that are read back before they count."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft.core.errors import FaultError
+from graft.tensors.model import Model, Precision
+
+# What a tokenizer and its notes may consist of; copied as they are, so that no conversion can change them.
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
+    "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "chat_template.jinja",
+)  # fmt: skip
+NUM_TEXTS, TEXT_TOKENS = 3, 64
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` so that the old checkpoint stands until the new one is whole on the disk."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as out:
+        torch.save(state, out)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The last whole checkpoint, on the CPU."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) -> float:
+    """Write a model with its base's tokenizer, read it back, and compare logits on texts.
+
+    texts_PT: token ids, a few texts of a few tokens. Weights are stored in the type the base was stored in. Returns
+    the largest difference of a logit between memory (rounded to that type) and disk. Errors: FaultError when they are
+    not the same model; the folder is then taken away.
+    """
+    stored = _stored_type(model)
+    trained = {name: weight.detach() for name, weight in model.hf.state_dict().items()}
+    rounded = {name: _round(weight, stored) for name, weight in trained.items()}
+    model.hf.config.dtype = stored
+    model.hf.save_pretrained(folder, state_dict=dict(rounded))  # it takes tied entries out of what it is given
+    for name in TOKENIZER_FILES:
+        if (base_folder / name).exists():
+            shutil.copyfile(base_folder / name, folder / name)
+    again = Model.load(folder, precision="fp32", device=model.device)
+    kept = {name: weight.clone() for name, weight in trained.items()}
+    model.hf.load_state_dict({name: weight.float() for name, weight in rounded.items()}, assign=False)
+    difference = float((_logits(model, texts_PT) - _logits(again, texts_PT)).abs().max())
+    model.hf.load_state_dict(kept, assign=False)
+    if not difference <= 1e-4:
+        shutil.rmtree(folder)
+        raise FaultError(
+            f"the model read back from disk is another one: logits differ by {difference:.3g} on {NUM_TEXTS} texts",
+            where=str(folder),
+            do="this is a fault of saving (tied weights, renamed layers); report it with the model's config.json",
+        )
+    return difference
+
+
+def _stored_type(model: Model) -> torch.dtype:
+    named = getattr(model.hf.config, "dtype", None)
+    if isinstance(named, str):
+        named = getattr(torch, named, None)
+    return named if isinstance(named, torch.dtype) else torch.float32
+
+
+def _round(weight: Tensor, stored: torch.dtype) -> Tensor:
+    return weight.to(stored) if weight.is_floating_point() else weight
+
+
+@torch.no_grad()
+def _logits(model: Model, texts_PT: Tensor) -> Tensor:
+    training = model.hf.training
+    model.hf.eval()
+    logits_PTV = model.hf(input_ids=texts_PT.to(model.device), use_cache=False).logits.float().cpu()
+    model.hf.train(training)
+    return logits_PTV
+
+
+def open_model(folder: Path, precision: Precision, *, frozen: bool = False) -> Model:
+    """A model on the best device there is; frozen: for looking at, never trained."""
+    model = Model.load(folder, precision=precision, device="cuda" if torch.cuda.is_available() else "cpu")
+    model.hf.eval()
+    if frozen:
+        model.hf.requires_grad_(False)
+    return model
