@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from graft.core.errors import GraftError, UsageError
+from graft.core.errors import FaultError, GraftError, UsageError
 
 app = typer.Typer(
     name="graft",
@@ -127,7 +127,11 @@ def run_job(job: Any, store: Path | None) -> None:
     from graft.listing import Teller
 
     teller = Teller()
-    teller.finish(job(open_store(store, teller)))
+    try:
+        outcome = job(open_store(store, teller))
+    except KeyboardInterrupt as stop:
+        raise FaultError("stopped", do="run the same command again: it goes on from here") from stop
+    teller.finish(outcome)
 
 
 def open_store(path: Path | None, teller: Any = None) -> Any:
@@ -160,6 +164,3 @@ def main() -> None:
     except GraftError as error:
         sys.stderr.write(f"graft: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("graft: stopped; finished work is kept, and the same command goes on\n")
-        sys.exit(1)

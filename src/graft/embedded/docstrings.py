@@ -11,7 +11,7 @@ from collections.abc import Iterator
 # Comments and strings, in one pass: what is inside one cannot begin another. A parser would take five times as long
 # and find the same but for strings that are glued to a neighbour (3 of 54,546 docstrings in six packages).
 LEXEME = re.compile(
-    r'''\#[^\n]*'''
+    r"""\#[^\n]*"""
     r'''|"""[^"\\]*(?:(?:\\.|"(?!""))[^"\\]*)*"""'''
     r"""|\'\'\'[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*\'\'\'"""
     r'''|"[^"\\\n]*(?:\\.[^"\\\n]*)*"'''
@@ -130,7 +130,11 @@ def _unmarked(line: str) -> tuple[str, bool]:
 
 
 def _inline(line: str) -> str:
-    return MARKUP.sub(lambda match: match.group(1) or match.group(2) or match.group(3) or "", line) if "`" in line else line
+    return (
+        MARKUP.sub(lambda match: match.group(1) or match.group(2) or match.group(3) or "", line)
+        if "`" in line
+        else line
+    )
 
 
 def _joined(block: list[tuple[int, str]]) -> Iterator[str]:

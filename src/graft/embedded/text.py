@@ -10,6 +10,7 @@ The text depends on the installed versions and on nothing else; a package that i
 from __future__ import annotations
 
 import ast
+import os
 import platform
 import sysconfig
 from collections.abc import Iterator
@@ -54,17 +55,31 @@ REST = (
     ("joblib", "joblib"),
     ("babel", "babel"),
 )
+TOPICS = "pydoc_data.topics"
 TESTS = {"test", "tests", "testing", "idle_test", "conftest.py"}
 # Tables of numbers and settings that nobody wrote, and packages that only lodge in the library's folder.
 NOT_CODE = {"site-packages", "dist-packages", "encodings", "pydoc_data", "__pycache__", "__phello__"}
 SHORTEST, LONGEST = 400, 12_000  # characters of a prose document; a longer module becomes several
 
 
-@dataclass
-class Embedded:
-    """One of the embedded texts; `facts` are complete once `pieces` has been read to its end."""
+@dataclass(frozen=True)
+class Module:
+    """A file of Python source; comments: whether they are taken as prose, with the docstrings."""
 
     name: str
+    path: Path
+    comments: bool = True
+
+
+@dataclass
+class Embedded:
+    """One of the embedded texts; `facts` are complete once `pieces` has been read to its end.
+
+    every: read only every so many-th module, for a survey.
+    """
+
+    name: str
+    every: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -85,50 +100,55 @@ class Embedded:
         return {"embedded:prose": QUICK, "embedded:prose-full": QUICK + REST, "embedded:code": ()}[self.name]
 
     @cached_property
-    def modules(self) -> list[tuple[str, Path]]:
-        """(name, file) of every module that is read, in reading order."""
+    def modules(self) -> list[Module]:
+        """Every module that is read, in reading order."""
         if self.name == "embedded:code":
-            return _standard_library()
-        found: list[tuple[str, Path]] = []
+            return [Module(name, path) for name, path in _standard_library()]
+        found = [Module(TOPICS, Path(str(_origin(TOPICS))))]
         for top, _ in self._packages:
-            found += _package_modules(top)
+            found += [Module(name, path) for name, path in _package_modules(top)]
+        if self.name == "embedded:prose-full":
+            # Its comments belong to embedded:code, so that the two names share no text.
+            found += [Module(f"library/{name}", path, comments=False) for name, path in _standard_library()]
         return found
 
     @cached_property
     def size(self) -> int:
         """Bytes of source code that are read."""
-        return sum(path.stat().st_size for _, path in self.modules)
+        return sum(module.path.stat().st_size for module in self.modules)
 
     def pieces(self) -> Iterator[Piece]:
         """The documents; `seen` of each is the bytes of source read since the one before."""
         self.facts["versions"] = self.identity
-        self.facts["missing"] = [top for top, _ in self._packages if not _folder(top)]
+        self.facts["missing"] = [top for top, _ in self._packages if not _origin(top)]
         yield from self._code() if self.name == "embedded:code" else self._prose()
 
     def _code(self) -> Iterator[Piece]:
-        for name, path in self.modules:
-            content = path.read_bytes()
+        for module in self.modules[:: self.every]:
+            content = module.path.read_bytes()
             try:
                 text = without_docstrings(content)
             except (SyntaxError, UnicodeDecodeError, ValueError):  # kept in the library as an example of what is wrong
-                yield Piece("", name, len(content), len(content), "dropped: not python")
+                yield Piece("", module.name, len(content), len(content), "dropped: not python")
                 continue
-            yield piece(text.strip() + "\n", name, len(content))
+            yield piece(text.strip() + "\n", module.name, len(content))
 
     def _prose(self) -> Iterator[Piece]:
         known: set[str] = set()
         self.facts["repeated_characters"] = 0
-        for name, text in _topics():
-            yield from self._documents(name, [text], known, 0)
-        for name, path in self.modules:
-            content = path.read_bytes()
-            yield from self._documents(name, told(content, comments=True), known, len(content))
-        for name, path in _standard_library() if self.name == "embedded:prose-full" else []:
-            # Its comments belong to embedded:code, so that the two names share no text.
-            yield from self._documents(f"library/{name}", told(path.read_bytes(), comments=False), known, 0)
+        seen = 0
+        for module in self.modules[:: self.every]:
+            seen += module.path.stat().st_size
+            if module.name == TOPICS:
+                pages = [page for name, text in _topics() for page in self._pages(f"{TOPICS}/{name}", [text], known)]
+            else:
+                pages = self._pages(module.name, told(module.path.read_bytes(), comments=module.comments), known)
+            for name, page in pages:
+                yield piece(page, name, seen)
+                seen = 0
 
-    def _documents(self, name: str, texts: list[str], known: set[str], seen: int) -> Iterator[Piece]:
-        """A module's prose in documents of at most about LONGEST characters; paragraphs seen before are left out."""
+    def _pages(self, name: str, texts: list[str], known: set[str]) -> Iterator[tuple[str, str]]:
+        """(name#number, prose) of a module, of at most about LONGEST characters; known paragraphs are left out."""
         pages: list[str] = [""]
         for text in texts:
             for paragraph in paragraphs(text):
@@ -141,8 +161,7 @@ class Embedded:
                 pages[-1] += paragraph + "\n\n"
         for number, page in enumerate(pages, 1):
             if len(page) >= SHORTEST:
-                yield piece(page.strip() + "\n", f"{name}#{number}", seen)
-                seen = 0
+                yield f"{name}#{number}", page.strip() + "\n"
 
 
 def without_docstrings(content: bytes) -> str:
@@ -193,33 +212,42 @@ def _topics() -> Iterator[tuple[str, str]]:
     """Python's own reference texts, which `help()` shows."""
     from pydoc_data import topics
 
-    for name in sorted(topics.topics):
-        yield f"pydoc_data/{name}", topics.topics[name]
+    yield from sorted(topics.topics.items())
 
 
 def _standard_library() -> list[tuple[str, Path]]:
     top = Path(sysconfig.get_paths()["stdlib"])
-    return [(name, path) for name, path in _sources(top, top) if not name.startswith(("_sysconfigdata", "config-"))]
+    return _sources(top, top)
 
 
 def _package_modules(top: str) -> list[tuple[str, Path]]:
-    folder = _folder(top)
-    return _sources(folder, folder.parent) if folder else []
+    origin = _origin(top)
+    return _sources(origin.parent, origin.parent.parent) if origin else []
 
 
 def _sources(folder: Path, root: Path) -> list[tuple[str, Path]]:
-    found = [path.relative_to(root) for path in folder.rglob("*.py")]
-    wanted = [path for path in found if not (TESTS | NOT_CODE).intersection(path.parts[:-1]) and not _is_test(path.name)]
-    return [(path.as_posix(), root / path) for path in sorted(wanted, key=lambda one: one.as_posix())]
+    """(path below `root`, path) of the modules in `folder`, without tests, by name."""
+    found: dict[str, Path] = {}
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in TESTS | NOT_CODE and not name.startswith("config-")]
+        for name in names:
+            if name.endswith(".py") and not _is_test(name):
+                path = Path(here, name)
+                found[path.relative_to(root).as_posix()] = path
+    return sorted(found.items())
 
 
 def _is_test(name: str) -> bool:
-    return name.startswith("test_") or name.endswith("_test.py") or name in TESTS
+    return name.startswith(("test_", "_sysconfigdata")) or name.endswith("_test.py") or name in TESTS
 
 
-def _folder(top: str) -> Path | None:
-    spec = util.find_spec(top)  # of a top-level name: finds it without importing it
-    return Path(spec.origin).parent if spec and spec.origin and spec.submodule_search_locations else None
+def _origin(name: str) -> Path | None:
+    """The file of a module or package, found without importing it; None where there is none."""
+    try:
+        spec = util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _version(distribution: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from graft.core.artifact import Artifact
 from graft.core.evidence import Evidence, read_evidence
 from graft.core.tally import Tally
+from graft.page.spelling import spelled
 from graft.probes.blame import by_class
 
 TOKENS_SHOWN = 700  # of each sample document
@@ -67,6 +68,7 @@ def read_curve(trained: Artifact) -> dict[str, Any]:
     """Training loss per source and step (means over the step), and validation nats per token per source."""
     entries = json.loads((trained / "curve.json").read_text())
     training = [entry for entry in entries if "loss" in entry]
+    watched = [entry for entry in entries if "validation" in entry]
     shape = trained.facts["shape"]
     return {
         "tokens_per_step": shape["rows"] * shape["window"],
@@ -76,8 +78,8 @@ def read_curve(trained: Artifact) -> dict[str, Any]:
         },
         "rate": [[entry["step"], entry["rate"]] for entry in training],
         "validation": {
-            name: [[entry["step"], Tally(*entry["validation"][name]).mean] for entry in entries if "validation" in entry]
-            for name in entries[0]["validation"]
+            name: [[entry["step"], Tally(*entry["validation"][name]).mean] for entry in watched]
+            for name in (watched[0]["validation"] if watched else {})
         },
     }
 
@@ -121,26 +123,30 @@ def _by_change(before: Evidence, after: Evidence) -> np.ndarray:
 
 
 def _coloured(before: Evidence, after: Evidence, document: int, corpus: Artifact) -> dict[str, Any]:
+    """One document; "tokens" has rows (text, nats before, nats after, number of tokens), see graft.page.spelling."""
     targets, old = before.document(document)
     _, new = after.document(document)
     position = int(before.position_D[document])
+    text, parents = _origin(corpus, before.source, position)
+    tokens = [
+        (before.vocabulary.get(int(item), ""), round(float(b), 3), round(float(a), 3))
+        for item, b, a in zip(targets[:TOKENS_SHOWN], old, new, strict=False)
+    ]
     return {
         "source": before.source,
         "position": position,
-        "parents": _parents(corpus, before.source, position),
+        "parents": parents,
         "length": len(targets),
+        "shown": len(tokens),
         "before": float(old.mean()),
         "after": float(new.mean()),
-        "tokens": [
-            [before.vocabulary.get(int(item), ""), round(float(b), 3), round(float(a), 3)]
-            for item, b, a in zip(targets[:TOKENS_SHOWN], old, new, strict=False)
-        ],
+        "tokens": spelled(text, tokens),
     }
 
 
-def _parents(corpus: Artifact, source: str, position: int) -> list[str]:
-    """Where a document came from: path#row."""
+def _origin(corpus: Artifact, source: str, position: int) -> tuple[str, list[str]]:
+    """Text of a document, and where it came from: path#row."""
     table = pq.read_table(
-        corpus / f"{source}.parquet", columns=["position", "parents"], filters=[("position", "=", position)]
+        corpus / f"{source}.parquet", columns=["text", "position", "parents"], filters=[("position", "=", position)]
     )
-    return table["parents"].to_pylist()[0] if table.num_rows else []
+    return (table["text"][0].as_py(), table["parents"][0].as_py()) if table.num_rows else ("", [])

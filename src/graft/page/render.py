@@ -1,4 +1,96 @@
-"""The page itself."""
+"""The page itself: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
 import json
-def render_page(facts, *, title):
-    return "<pre>"+json.dumps(facts,indent=1)
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from graft.page import accounts, panels, wording
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("tabs.js", "curves.js", "reading.js", "scale.js", "tokens.js")
+FILES = ("template.html", "page.css", *SCRIPTS)
+POINTS_DRAWN = 800  # of a curve; more are averaged, which keeps the page small after a long run
+
+
+def render_page(facts: Mapping[str, Any], *, title: str) -> str:
+    """One HTML file that opens offline; everything a user wrote is in it as text, never as markup.
+
+    facts: see `graft.page.facts.gather_facts`. Numbers and tables are in the markup and are read without JavaScript;
+    curves and documents are drawn from a block of JSON. A content policy forbids every request and every script but
+    this page's own.
+    """
+    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("template.html").render(
+        title=title,
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=embedded_json(drawn(facts)),
+        clauses=panels.headline(facts),
+        outline=panels.outline(facts),
+        notes=facts["notes"],
+        changes=panels.changes(facts),
+        sources=list(facts["summary"]["tokens"]),
+        blame=panels.blame(facts),
+        num_documents=len(facts["documents"]),
+        ledger=accounts.ledger(facts),
+        use=accounts.use(facts),
+        settings=accounts.settings(facts),
+        versions=facts["versions"],
+        device=facts["device"],
+        base=facts["base"],
+        paths=facts["paths"],
+        lineage=accounts.lineage(facts),
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold what UTF-8 cannot say
+
+
+def page_hash() -> str:
+    """Hash of the files that shape the page and are no modules: with them changed, a report is another report."""
+    return hashlib.blake2b(b"\0".join((FOLDER / name).read_bytes() for name in FILES), digest_size=6).hexdigest()
+
+
+def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's scripts draw: curves and documents."""
+    curve = facts["curve"]
+    return {
+        "marks": wording.MARKS,
+        "curves": {
+            "tokens_per_step": curve["tokens_per_step"],
+            "rate": thinned(curve["rate"]),
+            "sources": {
+                name: {
+                    "training": thinned(curve["training"].get(name, [])),
+                    "validation": curve["validation"].get(name, []),
+                }
+                for name in facts["summary"]["tokens"]
+            },
+        },
+        "documents": facts["documents"],
+    }
+
+
+def thinned(points: Sequence[Sequence[float]], most: int = POINTS_DRAWN) -> list[list[float]]:
+    """At most `most` points (step, value), each the mean of equally many neighbours, to six digits."""
+    size = -(-len(points) // most) or 1
+    runs = [points[first : first + size] for first in range(0, len(points), size)]
+    return [
+        [round(sum(step for step, _ in run) / len(run), 1), float(f"{sum(value for _, value in run) / len(run):.6g}")]
+        for run in runs
+    ]
+
+
+def embedded_json(value: Any) -> str:
+    """JSON that cannot end, or comment out, the script element that it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from graft.core.errors import UsageError
 from graft.readers.opened import COMPRESSIONS
@@ -48,10 +49,13 @@ def listing(path: Path, prefix: str = "") -> Listing:
 
 def read(file: File, text_field: str) -> Iterator[Piece]:
     """The pieces of a file, by the reader of its suffix."""
-    reader: Callable[[File, str], Iterator[Piece]] = importlib.import_module(
-        f"graft.readers.{READERS[file.suffix]}"
-    ).read
-    return reader(file, text_field)
+    return modules_of(file.suffix)[0].read(file, text_field)
+
+
+def modules_of(suffix: str) -> list[ModuleType]:
+    """The reader of this suffix, and the readers it leans on."""
+    names = {"json_whole": ["json_whole", "json_lines"]}.get(READERS[suffix], [READERS[suffix]])
+    return [importlib.import_module(f"graft.readers.{name}") for name in names]
 
 
 def suffix_of(name: str) -> str:

@@ -37,8 +37,12 @@ def read(file: File, field: str) -> Iterator[Piece]:
 
 
 def decode(content: bytes) -> str:
-    """By byte order mark, else by the declared character set, else UTF-8; strictly (UnicodeDecodeError, LookupError)."""
-    for mark, codec in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+    """By byte order mark, else by the declared character set, else UTF-8. Errors: UnicodeDecodeError, LookupError."""
+    for mark, codec in (
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
         if content.startswith(mark):
             return content.decode(codec)
     declared = DECLARED.search(content[:DECLARED_WITHIN])
@@ -54,7 +58,7 @@ def main_text(page: str) -> str:
     if tree is None:
         return ""
     found = trafilatura.bare_extraction(tree, include_comments=False, with_metadata=True)
-    if found is None or isinstance(found, dict) or not (found.text or "").strip():
+    if found is None or isinstance(found, dict) or not found.text:
         return ""
     title, body = (found.title or "").strip(), found.text.strip()
     return body if not title or body.startswith(title) else f"{title}\n\n{body}"

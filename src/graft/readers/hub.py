@@ -49,8 +49,8 @@ def sizes(path: str) -> tuple[int, int]:
 
 
 def _snapshot(path: str, where: HubPath, **options: Any) -> Any:
-    from huggingface_hub import snapshot_download
     from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
 
     below = f"{where.folder}/" if where.folder else ""
     try:
@@ -64,7 +64,9 @@ def _snapshot(path: str, where: HubPath, **options: Any) -> Any:
         )
     except hub.GatedRepoError as error:
         raise UsageError(
-            f'the data set "{where.repo}" is gated', where=path, do="accept its terms on the hub and run `hf auth login`"
+            f'the data set "{where.repo}" is gated',
+            where=path,
+            do="accept its terms on the hub and run `hf auth login`",
         ) from error
     except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError, hub.HFValidationError) as error:
         raise UsageError(

@@ -34,7 +34,7 @@ def read(file: File, field: str) -> Iterator[Piece]:
 
 
 def _layout(file: File) -> str:
-    """"array", "object" (over several lines) or "lines"."""
+    """ "array", "object" (over several lines) or "lines"."""
     with opened(file.path) as stream:
         try:
             first = b""

@@ -60,7 +60,11 @@ class _Frames(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         while not self.ready:
             if self.frame.eof:
-                rest, self.frame, self.begun = self.frame.unused_data, zstandard.ZstdDecompressor().decompressobj(), False
+                rest, self.frame, self.begun = (
+                    self.frame.unused_data,
+                    zstandard.ZstdDecompressor().decompressobj(),
+                    False,
+                )
             else:
                 rest = b""
             compressed = rest or self.raw.read(CHUNK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from graft.readers.piece import NO_FIELD, NOT_TEXT, UNDECODABLE, File, Piece, piece
@@ -10,12 +9,13 @@ from graft.readers.piece import NO_FIELD, NOT_TEXT, UNDECODABLE, File, Piece, pi
 
 def read(file: File, field: str) -> Iterator[Piece]:
     """The text in column `field` of every row, in the file's order."""
-    import daft
     from daft.exceptions import DaftCoreException
+
+    from graft.core.frames import parquet
 
     number = 0
     try:
-        frame = daft.read_parquet(literal(str(file.path)))
+        frame = parquet(file.path)
         columns = frame.column_names
         total = frame.count_rows()
         if field not in columns or not frame.schema()[field].dtype.is_string():
@@ -30,12 +30,9 @@ def read(file: File, field: str) -> Iterator[Piece]:
                 text = value.as_py()
                 yield piece(text, parent, seen) if text is not None else Piece("", parent, 0, seen, NO_FIELD)
     except (DaftCoreException, UnicodeDecodeError):
-        yield Piece("", f"{file.name}#{number + 1}", file.size - _share(file, number, number + 1), file.size, UNDECODABLE)
-
-
-def literal(path: str) -> str:
-    """A path that Daft takes as it stands: the characters that it would expand as a pattern are escaped."""
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
+        yield Piece(
+            "", f"{file.name}#{number + 1}", file.size - _share(file, number, number + 1), file.size, UNDECODABLE
+        )
 
 
 def _share(file: File, number: int, total: int) -> int:

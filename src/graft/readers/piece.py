@@ -58,7 +58,7 @@ def piece(text: str, parent: str, seen: int) -> Piece:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     num_bytes = len(text.encode("utf-8", "surrogatepass"))
-    if "\0" in text or num_bytes > len(text) and _has_surrogate(text):
+    if "\0" in text or (num_bytes > len(text) and _has_surrogate(text)):
         return Piece("", parent, num_bytes, seen, UNDECODABLE)
     if not text.strip():
         return Piece("", parent, num_bytes, seen, EMPTY)

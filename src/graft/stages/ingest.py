@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,12 +18,13 @@ from graft.core.errors import UsageError, nearest
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Amount
 from graft.core.progress import Progress
+from graft.embedded import docstrings
 from graft.embedded import text as embedded
-from graft.readers import folder, html, hub, json_lines, json_whole, opened, parquet, piece, plain
+from graft.readers import folder, hub, opened, piece
 from graft.readers.folder import ALLOWED, Listing, listing, read
 from graft.readers.piece import NO_FIELD, Piece
 
-READING = (doc, embedded, folder, html, hub, json_lines, json_whole, opened, parquet, piece, plain)
+READING = (doc, folder, opened, piece)  # with the reader of each format, what decides a text
 TABLE = "docs.parquet"
 BATCH_BYTES = 32_000_000  # of text held before it is written as a row group
 BATCH_ROWS = 20_000
@@ -53,6 +55,18 @@ class Intake:
         """Bytes on disk."""
         return self.embedded.size if self.embedded else sum(file.size for file in self.found.files)
 
+    @property
+    def num_files(self) -> int:
+        return len(self.embedded.modules) if self.embedded else len(self.found.files)
+
+    @property
+    def code(self) -> list[ModuleType]:
+        """The modules that turn these files into text."""
+        if self.embedded:
+            return [embedded, docstrings]
+        suffixes = sorted({file.suffix for file in self.found.files})
+        return [module for suffix in suffixes for module in folder.modules_of(suffix)]
+
     def pieces(self, text_field: str) -> Iterator[tuple[int, Piece]]:
         """(bytes read since the last piece, piece), in reading order."""
         if self.embedded:
@@ -81,7 +95,8 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
     inputs: dict[str, Artifact | str] = {"source": source}
     for number, intake in enumerate(intakes):
         inputs[f"path {number}"] = _identity(intake, prints)
-    return store.make("docs", settings, inputs, (Ingest, *READING), lambda draft: _write(intakes, source, settings, draft))
+    code = dict.fromkeys((Ingest, *READING, *(part for intake in intakes for part in intake.code)))
+    return store.make("docs", settings, inputs, tuple(code), lambda draft: _write(intakes, source, settings, draft))
 
 
 def look_up(path: str, prefix: str = "") -> Intake:
@@ -102,7 +117,9 @@ def look_up(path: str, prefix: str = "") -> Intake:
         raise UsageError("the folder is empty", where=path, allowed=ALLOWED, do="put text files into it")
     if not found.files:
         seen = ", ".join(f"{count} x {reason}" for reason, count in found.skipped.most_common(NAMES_SHOWN))
-        raise UsageError(f"no file here can be read as text ({seen})", where=path, allowed=ALLOWED, do="convert them first")
+        raise UsageError(
+            f"no file here can be read as text ({seen})", where=path, allowed=ALLOWED, do="convert them first"
+        )
     return Intake(path, found)
 
 

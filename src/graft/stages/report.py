@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graft.core.artifact import Artifact, Draft, Store
-from graft.page import facts, render
+from graft.page import accounts, facts, panels, render, spelling, wording
 from graft.page.facts import Materials, gather_facts
 from graft.page.render import render_page
 
@@ -26,7 +26,8 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
         name: getattr(materials, name) for name in ("corpus", "tokens", "trained", "before", "after", "findings")
     }
     inputs |= {"base": materials.base, "paths": json.dumps(dict(materials.paths)), "notes": "\n".join(materials.notes)}
-    code = (sys.modules[__name__], facts, render)
+    inputs["page"] = render.page_hash()
+    code = (sys.modules[__name__], accounts, facts, panels, render, spelling, wording)
     return store.make("report", settings, inputs, code, lambda draft: _build(draft, materials, settings))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,6 +19,7 @@ from transformers.utils import is_flash_attn_2_available
 from graft.core.errors import UsageError
 from graft.tensors.attention import NAME, Pieces, register
 from graft.tensors.batch import Batch
+from graft.tensors.fused import fused
 from graft.tensors.nats import Head, Projection
 
 Precision = Literal["bf16", "fp32"]
@@ -41,6 +43,7 @@ class Model:
         register()
         self.hf = hf
         self.precision: Precision = precision
+        self.fast = self.device.type == "cpu" and True  # own norms and gated MLPs
         self.packs = True  # False: every piece runs as a row of its own
         self.own_head = False  # True: logits come from the model's own forward
         self.hf.set_attn_implementation(self._attention(attention))
@@ -77,7 +80,7 @@ class Model:
 
     def hidden(self, batch: Batch) -> Tensor:
         """hidden_BTD after the final norm: what the head projects."""
-        with self.autocast():
+        with self.autocast(), fused(self.body) if self.fast else nullcontext():
             if not self.packs:
                 return self._by_piece(batch)
             if self.hf.config._attn_implementation.startswith("flash_attention"):

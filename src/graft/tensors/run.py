@@ -91,7 +91,7 @@ class Run:
                     saved = last = time.monotonic()
         except KeyboardInterrupt:
             self._save()
-            sys.stderr.write(f"\nstopped after step {self.done} of {self.steps}; the same command goes on from there\n")
+            sys.stderr.write(f"\nstopped after step {self.done} of {self.steps}\n")
             raise
         progress.close()
         difference = save_model(self.model, self.base.folder, self.folder / "model", self._texts())

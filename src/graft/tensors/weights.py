@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from graft.core.errors import FaultError
 from graft.tensors.model import Model, Precision
@@ -43,15 +47,17 @@ def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) 
     the largest difference of a logit between memory (rounded to that type) and disk. Errors: FaultError when they are
     not the same model; the folder is then taken away.
     """
-    stored = _stored_type(model)
+    stored = stored_type(base_folder)
     trained = {name: weight.detach() for name, weight in model.hf.state_dict().items()}
     rounded = {name: _round(weight, stored) for name, weight in trained.items()}
     model.hf.config.dtype = stored
-    model.hf.save_pretrained(folder, state_dict=dict(rounded))  # it takes tied entries out of what it is given
+    with _quiet():
+        model.hf.save_pretrained(folder, state_dict=dict(rounded))  # it takes tied entries out of what it is given
     for name in TOKENIZER_FILES:
         if (base_folder / name).exists():
             shutil.copyfile(base_folder / name, folder / name)
-    again = Model.load(folder, precision="fp32", device=model.device)
+    with _quiet():
+        again = Model.load(folder, precision="fp32", device=model.device)
     kept = {name: weight.clone() for name, weight in trained.items()}
     model.hf.load_state_dict({name: weight.float() for name, weight in rounded.items()}, assign=False)
     difference = float((_logits(model, texts_PT) - _logits(again, texts_PT)).abs().max())
@@ -66,11 +72,11 @@ def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) 
     return difference
 
 
-def _stored_type(model: Model) -> torch.dtype:
-    named = getattr(model.hf.config, "dtype", None)
-    if isinstance(named, str):
-        named = getattr(torch, named, None)
-    return named if isinstance(named, torch.dtype) else torch.float32
+def stored_type(folder: Path) -> torch.dtype:
+    """The type a model folder says its weights are in; float32 where it does not say."""
+    config = json.loads((folder / "config.json").read_text())
+    found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
+    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def _round(weight: Tensor, stored: torch.dtype) -> Tensor:
@@ -88,8 +94,21 @@ def _logits(model: Model, texts_PT: Tensor) -> Tensor:
 
 def open_model(folder: Path, precision: Precision, *, frozen: bool = False) -> Model:
     """A model on the best device there is; frozen: for looking at, never trained."""
-    model = Model.load(folder, precision=precision, device="cuda" if torch.cuda.is_available() else "cpu")
+    with _quiet():
+        model = Model.load(folder, precision=precision, device="cuda" if torch.cuda.is_available() else "cpu")
     model.hf.eval()
     if frozen:
         model.hf.requires_grad_(False)
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' own progress bars off for a moment; whoever wants them keeps them."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,96 @@
+"""What many tests need: hand-made token shards, and a tiny model made by the project's own stages."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+from graft.core.artifact import Artifact, Store  # noqa: E402
+from graft.core.base import Base  # noqa: E402
+from graft.core.shards import TokenSource  # noqa: E402
+from graft.stages.curate import curate  # noqa: E402
+from graft.stages.ingest import ingest  # noqa: E402
+from graft.stages.initialize import Initialize, initialize  # noqa: E402
+from graft.stages.tokenize import tokenize  # noqa: E402
+
+SHARED = Path(os.environ.get("GRAFT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real corpora that no user has: tests that need them say so and are skipped without them."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the corpora under {SHARED} (or $GRAFT_DATA)")
+    return SHARED
+
+
+def write_source(folder: Path, name: str, lengths: list[int], *, split: int = 0, first_token: int = 10) -> TokenSource:
+    """Hand-made shards: document d holds the tokens first_token + 1000 d + 0, 1, 2 ... so that every token is its own name.
+
+    lengths: stored tokens of each document (pairs + 1).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokens.json").write_text(json.dumps({"dtype": "uint32", "start": 0, "end": 0}))
+    tokens = [first_token + 1000 * d + np.arange(length) for d, length in enumerate(lengths)]
+    np.concatenate([np.zeros(0, np.int64), *tokens]).astype("uint32").tofile(folder / f"{name}-00000.bin")
+    np.savez(
+        folder / f"{name}-00000.npz",
+        length=np.array(lengths, np.int64),
+        split=np.full(len(lengths), split, np.int8),
+        num_bytes=np.array(lengths, np.int64) * 4,
+        position=np.arange(len(lengths), dtype=np.int64),
+    )
+    return TokenSource(folder, name)
+
+
+WORDS = "the court of law shall hear a case and then the judge may rule on every claim that is made before it".split()
+OTHER = "we walked by the sea in summer while birds sang above us and children played with sand near old boats".split()
+
+
+def write_texts(folder: Path, words: list[str], count: int, seed: int) -> Path:
+    """`count` files of made-up sentences; no two alike."""
+    draw = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        lines = [" ".join(draw.choice(words, 9)) + "." for _ in range(int(draw.integers(4, 30)))]
+        (folder / f"{i:03}.txt").write_text("\n".join(lines))
+    return folder
+
+
+@dataclass(frozen=True)
+class World:
+    """Two small bodies of text, a tiny untrained base that can read them, and the store they stand in."""
+
+    store: Store
+    domain: Path
+    general: Path
+    base: Base
+    corpus: Artifact
+    tokens: Artifact
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> World:
+    """Made once by the project's own stages, on real files."""
+    root = tmp_path_factory.mktemp("world")
+    store = Store(root / "store")
+    domain = write_texts(root / "domain", WORDS, 120, seed=1)
+    general = write_texts(root / "general", OTHER, 120, seed=2)
+    docs = {
+        "domain": ingest([str(domain)], "domain", store=store),
+        "general": ingest([str(general)], "general", store=store),
+    }
+    corpus = curate(docs, store=store)
+    tiny = Initialize(vocabulary=320, width=32, layers=2, heads=2, feed_forward=64, window=64)
+    begun = initialize(corpus, tiny, store=store)
+    base = Base("tiny", begun / "model")
+    return World(store, domain, general, base, corpus, tokenize(corpus, base, store=store))

@@ -1,0 +1,70 @@
+"""Schedules: what the peers got wrong, and the values worked out by hand."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.core.errors import UsageError
+from graft.core.shelf import Shelf, class_name
+from graft.schedules.constant import Constant
+from graft.schedules.cosine import Cosine
+from graft.schedules.warm_stable_decay import WarmStableDecay
+
+EVERY = [
+    getattr(importlib.import_module(f"graft.schedules.{name}"), class_name(name)) for name in Shelf("schedules").names()
+]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@given(steps=st.integers(1, 500), beyond=st.integers(0, 1000))
+def test_factors_stay_in_range_and_never_vanish(kind, steps, beyond):
+    schedule = kind()
+    factors = [schedule(step, steps) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)  # a first or last step at rate 0 would be wasted
+    assert schedule(steps + beyond, steps) == factors[-1]  # past the end the rate stays, it neither dies nor restarts
+
+
+def test_warm_stable_decay_by_hand():
+    schedule = WarmStableDecay(warmup=0.2, decay=0.4, floor=0.2)
+    assert [round(schedule(step, 10), 6) for step in range(10)] == [0.5, 1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4]
+
+
+def test_constant_by_hand():
+    assert [Constant(warmup=0.5)(step, 4) for step in range(4)] == [0.5, 1, 1, 1]
+    assert Constant(warmup=0.0)(0, 4) == 1
+
+
+def test_cosine_is_torchs():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=40, eta_min=0.1)
+    for step in range(40):
+        assert Cosine(warmup=0.0, floor=0.1)(step, 40) == pytest.approx(reference.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_setting_changes_the_curve(kind):
+    plain = [kind()(step, 100) for step in range(100)]
+    for name in kind.__dataclass_fields__:
+        assert [kind(**{name: 0.5})(step, 100) for step in range(100)] != plain, name
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: WarmStableDecay(warmup=0.7, decay=0.7), "sum to at most 1"),
+        (lambda: WarmStableDecay(floor=1.5), "floor is 1.5"),
+        (lambda: Cosine(warmup=1.0), "warmup is 1.0"),
+        (lambda: Cosine(floor=-0.1), "floor is -0.1"),
+        (lambda: Constant(warmup=-0.1), "warmup is -0.1"),
+    ],
+)
+def test_bad_settings_are_named(make, words):
+    with pytest.raises(UsageError, match=words):
+        make()

@@ -1,0 +1,94 @@
+"""One contract for every plug-in: found by its file, one class named as it, frozen, documented, its shelf's verb."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import json
+
+import pytest
+
+from graft.core.errors import UsageError
+from graft.core.settings import build_plugin, to_json
+from graft.core.shelf import HOUSE, Shelf, class_name, file_name, plugin_name
+from graft.listing import SHELVES
+
+VERBS = {
+    "objectives": ("bind", ["start", "load"]),
+    "schedules": ("__call__", ["step", "steps"]),
+    "steps": ("__call__", ["docs"]),
+    "metrics": ("__call__", ["evidence"]),
+    "probes": ("__call__", ["before", "after"]),
+}
+EVERY = [(shelf, name) for shelf in SHELVES for name in Shelf(shelf).names()]
+each_plugin = pytest.mark.parametrize(("shelf", "name"), EVERY, ids=lambda value: value)
+
+
+def test_every_shelf_is_known_and_stocked():
+    assert set(VERBS) == set(SHELVES)
+    assert all(Shelf(shelf).names() for shelf in SHELVES)
+
+
+@each_plugin
+def test_the_file_is_the_name(shelf, name):
+    kind = Shelf(shelf).load(name)
+    module = importlib.import_module(f"graft.{shelf}.{name}")
+    own = [one for _, one in inspect.getmembers(module, inspect.isclass) if one.__module__ == module.__name__]
+    public = [one for one in own if not one.__name__.startswith("_")]
+    assert public == [kind] and kind.__name__ == class_name(name) and file_name(kind.__name__) == name
+
+
+@each_plugin
+def test_a_plugin_is_a_frozen_dataclass_of_defaulted_settings(shelf, name):
+    kind = Shelf(shelf).load(name)
+    assert dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen
+    assert kind.__mro__[1:] == (object,)
+    assert kind() == kind()  # every setting has a default
+
+
+@each_plugin
+def test_a_plugin_has_exactly_its_shelfs_verb(shelf, name):
+    verb, parameters = VERBS[shelf]
+    kind = Shelf(shelf).load(name)
+    assert list(inspect.signature(getattr(kind, verb)).parameters)[1:] == parameters
+    public = {
+        key for key, value in vars(kind).items() if inspect.isfunction(value) and (not key.startswith("_") or key == verb)
+    }
+    assert public == {verb}
+
+
+@each_plugin
+def test_a_plugin_is_documented_and_listed_without_being_imported(shelf, name):
+    kind = Shelf(shelf).load(name)
+    assert kind.__doc__ and Shelf(shelf).summary(name) == inspect.getdoc(kind).split("\n")[0]
+    assert ast.get_docstring(ast.parse((HOUSE / shelf / f"{name}.py").read_text()))
+
+
+@each_plugin
+def test_a_plugin_is_rebuilt_from_its_own_json(shelf, name):
+    kind = Shelf(shelf).load(name)
+    plugin = kind()
+    assert plugin_name(plugin) == name
+    assert build_plugin(Shelf(shelf), json.loads(json.dumps({name: to_json(plugin)}))) == plugin
+
+
+@each_plugin
+def test_a_plugin_does_no_io(shelf, name):
+    """Only stages read and write: no plug-in opens a file or imports what does."""
+    tree = ast.parse((HOUSE / shelf / f"{name}.py").read_text())
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert not called & {"open", "print", "input"} and not imported & {"os", "io", "requests", "shutil", "subprocess"}
+
+
+@pytest.mark.parametrize("shelf", SHELVES)
+def test_a_shelf_costs_nothing_to_open(shelf):
+    tree = ast.parse((HOUSE / shelf / "__init__.py").read_text())
+    assert [type(node) for node in tree.body] == [ast.Expr]  # a docstring and nothing else
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(UsageError, match='did you mean "stay_close"'):
+        Shelf("objectives").load("stay_clsoe")

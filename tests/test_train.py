@@ -1,0 +1,274 @@
+"""Training: exact arithmetic, exact resume, honest failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from graft.core.artifact import Store
+from graft.core.base import Base
+from graft.core.errors import FaultError, UsageError
+from graft.objectives.causal import Causal
+from graft.objectives.stay_close import StayClose
+from graft.stages.tokenize import sources
+from graft.stages.train import Train, peak_rate, train
+from graft.tensors.loop import Pace, run
+from graft.tensors.run import adamw
+from graft.tensors.sampler import Sampler
+from graft.tensors.weights import open_model, save_model
+
+MIXTURE = {"domain": 0.75, "general": 0.25}
+SHORT = Train(tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=3)
+
+
+def weights(artifact) -> dict[str, torch.Tensor]:
+    return load_file(artifact / "model" / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def loop(world, objective, *, micro_rows=4, steps=3, precision="fp32"):
+    """The weights after a few steps of the loop, without any file."""
+    model = open_model(world.base.folder, precision)
+    sampler = Sampler(sources(world.tokens), MIXTURE, window=64, rows=4, seed=0)
+    optimizer = adamw(model, rate=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+    loss = objective.bind(world.base.folder, lambda folder: open_model(folder, precision, frozen=True))
+    pace = Pace(rate=lambda step: 1e-3, micro_rows=micro_rows, clip=1.0, seed=0)
+    steps_done = list(run(model, loss, sampler, optimizer, pace, 0, steps))
+    return model, steps_done
+
+
+def test_training_lowers_both_losses_and_leaves_a_model_that_transformers_reads(world, tmp_path):
+    trained = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
+    curve = [entry for entry in json.loads((trained / "curve.json").read_text()) if "validation" in entry]
+    for name in ("domain", "general"):
+        first, last = (entry["validation"][name] for entry in (curve[0], curve[-1]))
+        assert last[0] / last[1] < first[0] / first[1] and last[1] == first[1]
+    assert [entry["step"] for entry in curve] == [0, 4, 8, 12]
+    assert sum(trained.facts["tokens"].values()) == 64 * 4 * 12
+    assert trained.facts["ratio"] == pytest.approx(0.75, abs=0.05)
+    model = AutoModelForCausalLM.from_pretrained(trained / "model")
+    assert model.config.tie_word_embeddings and model.dtype == torch.bfloat16
+    assert Base("trained", trained / "model").checked().tokenizer.encode("court").ids
+
+
+def test_how_a_batch_is_cut_does_not_matter(world):
+    whole, whole_steps = loop(world, Causal(), micro_rows=4)
+    cut, cut_steps = loop(world, Causal(), micro_rows=1)
+    for a, b in zip(whole.hf.parameters(), cut.hf.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+    assert [s.loss for s in whole_steps] == pytest.approx([s.loss for s in cut_steps], rel=1e-6)
+
+
+def test_one_step_is_what_torch_and_transformers_make_of_the_same_rows(world):
+    """Golden: the model's own full logits, torch's cross-entropy over all tokens, clip_grad_norm_ and AdamW."""
+    ours, [step] = loop(world, Causal(), steps=1)
+    reference = open_model(world.base.folder, "fp32")
+    batch = Sampler(sources(world.tokens), MIXTURE, window=64, rows=4, seed=0).batch(0)
+    losses, counts = [], 0
+    for row in range(4):  # every piece alone, so that no mask of ours is trusted
+        starts = (batch.position_BT[row] == 0).nonzero().flatten().tolist() + [64]
+        for first, last in zip(starts, starts[1:], strict=False):
+            logits = reference.hf(input_ids=batch.tokens_BT[row : row + 1, first:last]).logits[0]
+            losses.append(torch.nn.functional.cross_entropy(logits, batch.targets_BT[row, first:last], reduction="sum"))
+            counts += last - first
+    mean = sum(losses) / counts
+    mean.backward()
+    norm = torch.nn.utils.clip_grad_norm_(list(reference.parameters()), 1.0)
+    decay = [p for p in reference.parameters() if p.dim() >= 2]
+    plain = [p for p in reference.parameters() if p.dim() < 2]
+    torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], lr=1e-3, betas=(0.9, 0.95)
+    ).step()
+    assert step.loss == pytest.approx(float(mean), rel=1e-5)
+    assert step.norm == pytest.approx(float(norm), rel=1e-4)
+    for a, b in zip(ours.hf.parameters(), reference.hf.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-3)
+
+
+def test_a_leash_of_zero_is_plain_training_to_the_bit(world):
+    plain, _ = loop(world, Causal())
+    leashed, _ = loop(world, StayClose(leash=0.0))
+    pulled, _ = loop(world, StayClose(leash=5.0))
+    assert same(plain.hf.state_dict(), leashed.hf.state_dict())
+    assert not same(plain.hf.state_dict(), pulled.hf.state_dict())
+
+
+def test_stay_close_is_its_formula(world):
+    """Golden: nats plus leash * KL from full logits, on a model that has left its start."""
+    model, _ = loop(world, Causal(), steps=5)
+    start = open_model(world.base.folder, "fp32", frozen=True)
+    batch = Sampler(sources(world.tokens), MIXTURE, window=64, rows=4, seed=0).batch(9)
+    tally = StayClose(0.3).bind(world.base.folder, lambda folder: open_model(folder, "fp32", frozen=True))(model, batch)
+    with torch.no_grad():
+        ours, theirs = (torch.log_softmax(m.head.logits(m.hidden(batch)), -1) for m in (model, start))
+    nats = -ours.gather(-1, batch.targets_BT[..., None])[..., 0]
+    divergence = (theirs.exp() * (theirs - ours)).sum(-1)
+    assert float(divergence.mean()) > 1e-4  # or the test would start at the fixed point
+    torch.testing.assert_close(tally.total, (nats + 0.3 * divergence).sum(1), atol=1e-3, rtol=1e-5)
+    assert tally.count.tolist() == [64.0] * 4
+
+
+def test_a_loss_that_is_not_finite_names_the_documents_and_spares_the_weights(world):
+    model = open_model(world.base.folder, "fp32")
+    with torch.no_grad():
+        model.hf.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
+    before = {name: weight.clone() for name, weight in model.hf.state_dict().items()}
+    sampler = Sampler(sources(world.tokens), MIXTURE, window=64, rows=2, seed=0)
+    pace = Pace(rate=lambda step: 1e-3, micro_rows=2, clip=1.0, seed=0)
+    optimizer = adamw(model, rate=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+    with pytest.raises(FaultError, match=r"the loss is nan .* at step 1") as caught:
+        list(run(model, Causal().bind(world.base.folder, open_model), sampler, optimizer, pace, 0, 2))
+    named = {f"{doc['source']}#{doc['position']}" for doc in sampler.documents(0)}
+    assert all(name in caught.value.where for name in named)
+    after = model.hf.state_dict()
+    assert all(torch.equal(before[name], after[name]) or before[name].isnan().any() for name in before)
+
+
+
+
+def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path):
+    """Kill -9 in three different places, one after the other, in processes of their own."""
+    plain = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path / "plain"))
+    settings = replace(SHORT, checkpoint_minutes=0.0)
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys
+        import torch; torch.set_num_threads(1)
+        from dataclasses import replace
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_train import MIXTURE, SHORT
+        from graft.core.artifact import Artifact, Store
+        from graft.core.base import Base
+        from graft.stages.train import train
+        import graft.tensors.run as module
+        fatal = int(sys.argv[1])
+        note = module.Run._note
+        def noting(self, step):
+            note(self, step)
+            if step.number == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+        module.Run._note = noting
+        settings = replace(SHORT, checkpoint_minutes=0.0)
+        train(Base("tiny", Path({str(world.base.folder)!r})), Artifact(Path({str(world.tokens.path)!r})), MIXTURE,
+              settings, store=Store(Path({str(tmp_path / "killed")!r})))
+        """
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for fatal in (3, 4, 9):
+        ended = subprocess.run(
+            [sys.executable, "-c", script, str(fatal)], env=environment, capture_output=True, timeout=120, check=False
+        )
+        assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    resumed = train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path / "killed"))
+    assert same(weights(plain), weights(resumed))
+    curves = [json.loads((one / "curve.json").read_text()) for one in (plain, resumed)]
+    assert curves[0] == curves[1]
+    assert not (resumed / "checkpoint.pt").exists()
+
+
+def test_a_model_that_does_not_survive_saving_is_refused(world, tmp_path, monkeypatch):
+    model = open_model(world.base.folder, "fp32")
+    save = type(model.hf).save_pretrained
+
+    def losing(self, folder, state_dict):
+        state_dict["model.layers.0.mlp.up_proj.weight"] = torch.zeros_like(state_dict["model.layers.0.mlp.up_proj.weight"])
+        save(self, folder, state_dict=state_dict)
+
+    texts = torch.arange(30).view(3, 10)
+    assert save_model(model, world.base.folder, tmp_path / "whole", texts) <= 1e-4
+    monkeypatch.setattr(type(model.hf), "save_pretrained", losing)
+    with pytest.raises(FaultError, match="another one"):
+        save_model(model, world.base.folder, tmp_path / "broken", texts)
+    assert not (tmp_path / "broken").exists()
+
+
+def test_automatic_choices(world):
+    shape = Train().shape(world.base, domain_tokens=1_000_000, domain_share=0.8)
+    assert shape.window == 64 and shape.rows * shape.window == 4096
+    assert shape.tokens == pytest.approx(1_250_000, rel=0.01)  # one pass over the domain, replay on top
+    assert Train(tokens=10**9).shape(world.base, 1, 1.0).rows * 64 == 524288
+    assert shape.rate == pytest.approx(0.5 * peak_rate(world.base))
+    assert Train(rewarm=0.1).shape(world.base, 10**6, 1.0).rate == pytest.approx(0.1 * peak_rate(world.base))
+    with pytest.raises(UsageError, match="reads at most 64 tokens"):
+        Train(window=128).shape(world.base, 10**6, 1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"objective": StayClose(1.0)},
+        {"schedule": "cosine"},
+        {"tokens": 64 * 4 * 6},
+        {"window": 32},
+        {"rows": 2},
+        {"rate": 3e-3},
+        {"weight_decay": 10.0},
+        {"beta1": 0.5},
+        {"beta2": 0.5},
+        {"clip": 0.01},
+        {"precision": "bf16"},
+        {"seed": 1},
+        {"micro_rows": 1},
+        {"evaluations": 1},
+        {"validation_tokens": 100},
+    ],
+    ids=str,
+)
+def test_every_setting_has_an_effect(world, tmp_path, change):
+    if change.get("schedule"):
+        from graft.schedules.cosine import Cosine
+
+        change = {"schedule": Cosine(floor=0.5)}
+    quick = replace(SHORT, tokens=64 * 4 * 8)
+    plain = train(world.base, world.tokens, MIXTURE, quick, store=world.store)
+    other = train(world.base, world.tokens, MIXTURE, replace(quick, **change), store=world.store)
+    curves = [json.loads((one / "curve.json").read_text()) for one in (plain, other)]
+    assert curves[0] != curves[1]
+
+
+def test_checkpoints_come_as_often_as_asked(world, tmp_path, monkeypatch):
+    import graft.tensors.run as module
+
+    saves = []
+    monkeypatch.setattr(module, "save_checkpoint", lambda path, state: saves.append(state["step"]) or path.touch())
+    for minutes, expected in ((0.0, list(range(1, 13))), (1e6, [12])):
+        saves.clear()
+        train(world.base, world.tokens, MIXTURE, replace(SHORT, checkpoint_minutes=minutes), store=Store(tmp_path))
+        assert saves == expected
+
+
+def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
+    log = tmp_path / "err"
+    command = [
+        sys.executable, "-m", "graft", "adapt", str(world.base.folder), "--domain", str(world.domain), "--general",
+        str(world.general), "--tokens", "2M", "--out", str(tmp_path / "out"), "--store", str(world.store.root),
+        "--set", "train.rows=4",
+    ]  # fmt: skip
+    with log.open("w") as err:
+        process = subprocess.Popen(command, stderr=err, stdout=err)
+        drafts = world.store.root / "drafts"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(drafts.glob("train-*/")):
+            time.sleep(0.1)
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 1
+    said = log.read_text()
+    assert "stopped after step" in said and "Traceback" not in said
+    assert list(drafts.glob("train-*/checkpoint.pt"))
