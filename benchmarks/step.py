@@ -184,8 +184,8 @@ def compare(rounds: int) -> None:
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, Python "
         f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}\n"
-        f"{sum(p.numel() for p in fresh_model().parameters()) / 1e6:.1f} M parameters, {B} rows of {T} tokens, vocabulary "
-        f"{V}, bf16, AdamW, clipped at 1; medians of {rounds} processes x {MEASURED} steps\n"
+        f"{sum(p.numel() for p in fresh_model().parameters()) / 1e6:.1f} M parameters, {B} rows of {T} tokens, "
+        f"vocabulary {V}, bf16, AdamW, clipped at 1; medians of {rounds} processes x {MEASURED} steps\n"
     )
     head = ("", "CPU-s/step", "from - to", "wall s/step", "tokens/s", "peak RSS MiB", "CPU x", "memory x", "last loss")
     print("{:34} {:>10} {:>13} {:>11} {:>8} {:>12} {:>6} {:>8} {:>9}".format(*head))

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graft.core.errors import FaultError, UsageError
-from graft.tensors import nats
+from graft.tensors import head as heads
 from graft.tensors.batch import Batch
+from graft.tensors.head import Head
 from graft.tensors.model import Model, OwnHead
-from graft.tensors.nats import Head, Teacher, diverge, score, weighted_sums
+from graft.tensors.nats import Teacher, diverge, score, weighted_sums
 from graft.tensors.verify import verify
 
 B, T, D, V = 3, 14, 8, 31
@@ -35,17 +36,25 @@ class OnlyLogits:
         self.head, self.vocabulary = head, head.vocabulary
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
-        return self.head.logits(hidden_ND)
+        return full_logits(hidden_ND, self.head)
+
+
+def full_logits(hidden_BTD: Tensor, head: Head) -> Tensor:
+    logits_BTV = hidden_BTD @ head.weight_VD.T
+    logits_BTV = (logits_BTV if head.bias_V is None else logits_BTV + head.bias_V) * head.scale
+    return logits_BTV if head.soft_cap is None else head.soft_cap * torch.tanh(logits_BTV / head.soft_cap)
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five tokens to a chunk: several chunks, the last one short."""
-    monkeypatch.setitem(nats.CHUNK_ELEMENTS, "cpu", 5 * V)
-    monkeypatch.setitem(nats.CHUNK_TOKENS, "cpu", 5)
+    monkeypatch.setitem(heads.CHUNK_ELEMENTS, "cpu", 5 * V)
+    monkeypatch.setitem(heads.CHUNK_TOKENS, "cpu", 5)
 
 
-def tensors(seed: int, dtype: torch.dtype = torch.float32, *, bias: bool = False, **shape: float) -> tuple[Tensor, Head]:
+def tensors(
+    seed: int, dtype: torch.dtype = torch.float32, *, bias: bool = False, **shape: float
+) -> tuple[Tensor, Head]:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*size: int) -> Tensor:
@@ -64,17 +73,12 @@ def question(seed: int = 5) -> tuple[Tensor, Tensor]:
 def reference(hidden_BTD: Tensor, head: Head, teacher: Teacher | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """(nats_BT, kl_BT, logits) by torch's own losses on the full logits."""
 
-    def logits(states_BTD: Tensor, head: Head) -> Tensor:
-        logits_BTV = states_BTD @ head.weight_VD.T
-        logits_BTV = (logits_BTV if head.bias_V is None else logits_BTV + head.bias_V) * head.scale
-        return logits_BTV if head.soft_cap is None else head.soft_cap * torch.tanh(logits_BTV / head.soft_cap)
-
     targets_BT, _ = question()
-    logits_BTV = logits(hidden_BTD, head)
+    logits_BTV = full_logits(hidden_BTD, head)
     nats_BT = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="none").view(B, T)
     kl_BT = torch.zeros_like(nats_BT)
     if teacher is not None:
-        guide_BTV = logits(teacher.hidden_BTD, teacher.head).detach()  # type: ignore[arg-type]
+        guide_BTV = full_logits(teacher.hidden_BTD, teacher.head).detach()  # type: ignore[arg-type]
         kl_BT = F.kl_div(logits_BTV.log_softmax(-1), guide_BTV.softmax(-1), reduction="none").sum(-1)
     return nats_BT, kl_BT, logits_BTV
 
@@ -108,9 +112,8 @@ def test_sums_and_gradients_equal_autograd_on_full_logits(shape: str, known: boo
     nats_BT, kl_BT, _ = reference(hidden_BTD, head, teacher)
     total_B = (weights_BT * (learn * nats_BT + leash * kl_BT)).sum(1)
     factor_B = {"uniform": torch.ones(B), "scaled": torch.full((B,), -0.3), "per_row": torch.tensor([2.0, 0.0, -1.0])}
-    sums = weighted_sums(
-        hidden_BTD, head if known else OnlyLogits(head), targets_BT, weights_BT, teacher=teacher, learn=learn, leash=leash
-    )
+    projection = head if known else OnlyLogits(head)
+    sums = weighted_sums(hidden_BTD, projection, targets_BT, weights_BT, teacher=teacher, learn=learn, leash=leash)
     close = {"atol": 1e-5, "rtol": 1e-5}
     torch.testing.assert_close(sums.total_B, total_B, **close)
     torch.testing.assert_close(sums.nats_B, (weights_BT * nats_BT).sum(1).detach(), **close)
@@ -139,9 +142,7 @@ def test_finite_differences(shape: str) -> None:
 def test_a_second_backward_gives_the_same_gradients() -> None:
     hidden_BTD, head = tensors(0)
     total = weighted_sums(hidden_BTD, head, *question()).total_B.sum() / 7
-    first, second = (
-        torch.autograd.grad(total, [hidden_BTD, head.weight_VD], retain_graph=True) for _ in range(2)
-    )
+    first, second = (torch.autograd.grad(total, [hidden_BTD, head.weight_VD], retain_graph=True) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -171,7 +172,8 @@ def test_bfloat16_products_keep_a_float32_loss() -> None:
     exact, ours = (weighted_sums(hidden_BTD, each, *question()) for each in (head, rough))
     assert ours.total_B.dtype == torch.float32
     torch.testing.assert_close(ours.total_B, exact.total_B, rtol=0.01, atol=0.01)
-    for our, their in zip(grads(ours.total_B.sum(), hidden_BTD, rough), grads(exact.total_B.sum(), hidden_BTD, head), strict=True):
+    found, sought = (grads(sums.total_B.sum(), hidden_BTD, each) for sums, each in ((ours, rough), (exact, head)))
+    for our, their in zip(found, sought, strict=True):
         assert our.dtype == torch.float32
         assert (our - their).norm() < 0.01 * their.norm()
 
@@ -180,7 +182,8 @@ def test_huge_logits_stay_finite() -> None:
     hidden_BTD, head = tensors(0)
     loud_BTD = (hidden_BTD * 1e4).detach().requires_grad_()
     sums = weighted_sums(loud_BTD, head, *question())
-    torch.testing.assert_close(score(loud_BTD, head, question()[0]), reference(loud_BTD, head)[0].detach(), rtol=1e-5, atol=0.1)
+    nats_BT, _, _ = reference(loud_BTD, head)
+    torch.testing.assert_close(score(loud_BTD, head, question()[0]), nats_BT.detach(), rtol=1e-5, atol=0.1)
     assert all(gradient.isfinite().all() for gradient in grads(sums.total_B.sum(), loud_BTD, head))
 
 
@@ -189,7 +192,7 @@ class Widest(TorchDispatchMode):
 
     elements = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204, ARG002
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
         for tensor in made if isinstance(made, tuple | list) else [made]:
             if isinstance(tensor, Tensor):
@@ -206,7 +209,8 @@ def test_full_logits_never_exist(known: bool) -> None:
     with Widest() as widest:
         score(hidden_BTD, projection, targets_BT)
         diverge(hidden_BTD, projection, teacher)
-        weighted_sums(hidden_BTD, projection, targets_BT, weights_BT, teacher=teacher, leash=0.5).total_B.sum().backward()
+        both = weighted_sums(hidden_BTD, projection, targets_BT, weights_BT, teacher=teacher, leash=0.5)
+        both.total_B.sum().backward()
         for per_row in (torch.ones(B), torch.arange(B) + 1.0):
             weighted_sums(hidden_BTD, projection, targets_BT, weights_BT).total_B.backward(per_row)
     assert widest.elements == max(hidden_BTD.numel(), 5 * V, V * D)
@@ -287,7 +291,7 @@ def test_tied_embeddings_receive_both_gradients() -> None:
 class Twisted(transformers.LlamaForCausalLM):
     """A model whose head does what no field of its configuration says."""
 
-    def forward(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201
+    def forward(self, *args, **kwargs):
         answer = super().forward(*args, **kwargs)
         answer.logits = 3 * torch.tanh(answer.logits)
         return answer
@@ -296,7 +300,7 @@ class Twisted(transformers.LlamaForCausalLM):
 class Odd(transformers.LlamaForCausalLM):
     """A model whose logits are not a function of its last hidden states."""
 
-    def forward(self, input_ids=None, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def forward(self, input_ids=None, **kwargs):
         answer = super().forward(input_ids=input_ids, **kwargs)
         answer.logits = answer.logits * (1 + input_ids[..., None] % 2)
         return answer

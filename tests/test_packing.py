@@ -8,7 +8,11 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
+from graft.tensors import attention as pieces
+from graft.tensors import fused as blocks
 from graft.tensors.batch import Batch
 from graft.tensors.model import Model
 from graft.tensors.nats import score, weighted_sums
@@ -22,7 +26,14 @@ CONFIGS = {
     "llama": lambda: transformers.LlamaConfig(**GROUPED, **NO_SPECIAL, tie_word_embeddings=True),
     "gpt_neox": lambda: transformers.GPTNeoXConfig(**SMALL, **NO_SPECIAL),
     "gpt2": lambda: transformers.GPT2Config(
-        n_embd=32, n_layer=2, n_head=4, vocab_size=V, n_positions=T, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        vocab_size=V,
+        n_positions=T,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
         **NO_SPECIAL,
     ),
     "mistral": lambda: transformers.MistralConfig(**GROUPED, **NO_SPECIAL, sliding_window=5),
@@ -72,7 +83,7 @@ def alone(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
 def gradients(model: Model, total: Tensor) -> dict[str, Tensor]:
     model.hf.zero_grad()
     total.backward()
-    return {name: parameter.grad.clone() for name, parameter in model.hf.named_parameters() if parameter.grad is not None}
+    return {name: weight.grad.clone() for name, weight in model.hf.named_parameters() if weight.grad is not None}
 
 
 def assert_same(model: Model, reference: Model) -> None:
@@ -85,7 +96,7 @@ def assert_same(model: Model, reference: Model) -> None:
     ours, theirs = gradients(model, sums.total_B.sum()), gradients(reference, total)
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(ours[name], gradient, atol=2e-5, rtol=1e-4, msg=lambda text: f"{name}: {text}")  # noqa: B023
 
 
 @pytest.mark.parametrize("attention", ["graft_pieces", "sdpa", "eager"])
@@ -94,6 +105,13 @@ def test_packed_equals_alone(name: str, attention: str) -> None:
     if name == "gemma2" and attention != "eager":
         pytest.skip("soft caps on attention scores: transformers' eager only")
     assert_same(build(name, attention), build(name, "eager"))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_neox", "gpt2", "mistral", "qwen2"])
+def test_tiles_equal_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "TILE", 5)
+    monkeypatch.setattr(pieces, "NARROWEST", 4)
+    assert_same(build(name, pieces.NAME), build(name, "eager"))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt_neox", "gpt2"])
@@ -119,6 +137,23 @@ def test_a_document_does_not_see_its_neighbours(name: str, attention: str) -> No
     assert (before_BT[touched_BT] != after_BT[touched_BT]).all()
 
 
+def test_nor_under_dropout() -> None:
+    config = CONFIGS["gpt2"]()
+    config.attn_pdrop = 0.5
+    model, batch = Model(transformers.GPT2LMHeadModel(config), precision="fp32", attention=pieces.NAME), packed()
+    model.hf.train()
+    tokens_BT = batch.tokens_BT.clone()
+    tokens_BT[0, :7] = (tokens_BT[0, :7] + 11) % V
+    changed = Batch(tokens_BT, batch.targets_BT, batch.weights_BT, batch.position_BT, batch.source_B)
+
+    def hidden(seed: int, batch: Batch) -> Tensor:
+        torch.manual_seed(seed)
+        return model.hidden(batch)
+
+    assert not torch.equal(hidden(0, batch), hidden(1, batch))  # something is dropped
+    assert torch.equal(hidden(0, batch)[0, 7:], hidden(0, changed)[0, 7:])
+
+
 def test_a_token_does_not_see_what_follows() -> None:
     model, batch = build("llama"), packed()
     tokens_BT = batch.tokens_BT.clone()
@@ -138,6 +173,14 @@ def test_verify_is_content_with_what_packs() -> None:
         assert model.packs
         assert not model.own_head
         assert model.hf.training
+
+
+def test_verify_takes_out_blocks_that_are_not_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_norm", lambda self, hidden_states: hidden_states * self.weight)
+    model = build("llama")
+    with pytest.warns(RuntimeWarning, match="llama: our blocks are not this model's"):
+        verify(model, packed())
+    assert_same(model, build("llama", "eager"))
 
 
 @pytest.mark.parametrize(
@@ -181,3 +224,83 @@ def test_a_row_that_continues_a_document_is_a_piece() -> None:
     together = model.hidden(later)
     model.packs = False
     torch.testing.assert_close(together, model.hidden(later), atol=1e-5, rtol=1e-5)
+
+
+def test_blocks_of_llamas_kind_are_recognised_and_given_back() -> None:
+    taken = {}
+    for name in CONFIGS:
+        body = build(name).body
+        with blocks.fused(body):
+            taken[name] = sorted({type(module).__name__ for module in body.modules() if "forward" in vars(module)})
+        assert not any("forward" in vars(module) for module in body.modules())
+    assert taken["llama"] == ["LlamaMLP", "LlamaRMSNorm"]
+    assert taken["qwen3"] == ["Qwen3MLP", "Qwen3RMSNorm"]
+    assert taken["gemma2"] == taken["gpt2"] == taken["gpt_neox"] == []  # 1 + weight, LayerNorm
+
+
+def test_recomputed_activations_give_the_same_gradients() -> None:
+    model = build("llama", pieces.NAME)
+    model.hf.gradient_checkpointing_enable()
+    model.hf.train()
+    assert_same(model, build("llama", "eager"))
+
+
+def test_block_gradients_by_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, gate, up = torch.randn(3, 3, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    weight_D = torch.randn(5, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda h, w: blocks._RMSNorm.apply(h, w, 1e-3, torch.float64), (hidden, weight_D))
+    assert torch.autograd.gradcheck(blocks._SwiGLU.apply, (gate, up))
+
+
+def test_attention_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "TILE", 3)
+    monkeypatch.setattr(pieces, "NARROWEST", 4)
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(2, 2, 8, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    starts_BT = torch.tensor([[1, 0, 0, 0, 0, 1, 0, 0], [1, 1, 0, 0, 0, 0, 0, 0]]).bool()
+    for window in (None, 2):
+
+        def attend(*states: Tensor, window: int | None = window) -> Tensor:
+            return pieces._Attention.apply(*states, pieces.Pieces(starts_BT), 0.7, window)
+
+        assert torch.autograd.gradcheck(attend, states)
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    exact, rough, batch = build("llama"), build("llama"), packed()
+    rough.precision = "bf16"
+    plain = build("llama", "eager")
+    plain.precision, plain.fast = "bf16", False
+    with torch.no_grad():
+        exact_BT, ours_BT, theirs_BT = (
+            score(model.hidden(batch), model.head, batch.targets_BT) for model in (exact, rough, plain)
+        )
+    ours, theirs = (float((nats_BT - exact_BT).square().mean().sqrt()) for nats_BT in (ours_BT, theirs_BT))
+    assert 0 < ours < 1.5 * theirs  # no further off than transformers' own blocks under autocast
+
+
+def test_flash_attention_is_told_where_pieces_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flash attention itself needs an accelerator; what it would be given does not."""
+    told: dict[str, Tensor | int] = {}
+
+    def record(*args: Tensor, **kwargs: Tensor) -> object:
+        told.update(kwargs)
+        return sdpa_attention_forward(*args, **kwargs)
+
+    transformers.AttentionInterface.register("recorder", record)
+    transformers.AttentionMaskInterface.register("recorder", sdpa_mask)
+    model = build("llama", "recorder")
+    monkeypatch.setattr(Model, "flash", True)
+    assert_same(model, build("llama", "eager"))
+    bounds = [0, *torch.tensor([length for lengths in LENGTHS for length in lengths]).cumsum(0).tolist()]
+    assert told["cu_seq_lens_q"].tolist() == told["cu_seq_lens_k"].tolist() == bounds
+    assert told["max_length_q"] == told["max_length_k"] == 48
+
+
+def test_generation_is_untouched() -> None:
+    ours, theirs = build("llama", pieces.NAME), build("llama", "sdpa")
+    tokens_BT, filled_BT = torch.tensor([[0, 0, 5, 6], [7, 8, 9, 10]]), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    settings = {"attention_mask": filled_BT, "max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    written = [model.hf.generate(tokens_BT, **settings) for model in (ours, theirs)]
+    assert torch.equal(*written)

@@ -8,7 +8,7 @@ Columns (Arrow schema `SCHEMA`, held in Daft data frames between stages and in P
     parents    what it was made from: "path#row" of a file, or the ids of other documents
     num_bytes  length of the text in UTF-8; for what could not be read, the bytes that were there
     split      "train", "validation" or "test"; empty before the split
-    dropped    why it is not used; empty while it is. A step marks, it never deletes
+    dropped    why it is not used, in the words of the ledger ("dropped: empty"); empty while it is used
     notes      JSON object with whatever a step found worth keeping
 """
 

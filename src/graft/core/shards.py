@@ -8,6 +8,7 @@ so n tokens give n + 1 targets (n where the tokenizer has no end token or no sta
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,10 @@ class TokenSource:
 
     @cached_property
     def shards(self) -> list[Path]:
-        return sorted((self.folder).glob(f"{self.name}-*.bin"))
+        """Its .bin files in order; another source may be called "NAME-something"."""
+        own = re.compile(re.escape(self.name) + r"-\d{5,}")
+        found = [path for path in self.folder.glob("*.bin") if own.fullmatch(path.stem)]
+        return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
 
     @cached_property
     def _maps(self) -> list[np.ndarray]:

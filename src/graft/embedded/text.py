@@ -117,6 +117,15 @@ class Embedded:
         """Bytes of source code that are read."""
         return sum(module.path.stat().st_size for module in self.modules)
 
+    @property
+    def _read(self) -> list[Module]:
+        return self.modules[self.every // 2 :: self.every]
+
+    @property
+    def size_read(self) -> int:
+        """Bytes of source code in those modules that are read."""
+        return sum(module.path.stat().st_size for module in self._read)
+
     def pieces(self) -> Iterator[Piece]:
         """The documents; `seen` of each is the bytes of source read since the one before."""
         self.facts["versions"] = self.identity
@@ -124,7 +133,7 @@ class Embedded:
         yield from self._code() if self.name == "embedded:code" else self._prose()
 
     def _code(self) -> Iterator[Piece]:
-        for module in self.modules[:: self.every]:
+        for module in self._read:
             content = module.path.read_bytes()
             try:
                 text = without_docstrings(content)
@@ -137,7 +146,7 @@ class Embedded:
         known: set[str] = set()
         self.facts["repeated_characters"] = 0
         seen = 0
-        for module in self.modules[:: self.every]:
+        for module in self._read:
             seen += module.path.stat().st_size
             if module.name == TOPICS:
                 pages = [page for name, text in _topics() for page in self._pages(f"{TOPICS}/{name}", [text], known)]

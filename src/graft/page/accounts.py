@@ -56,7 +56,7 @@ def use(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             "asked": wording.percent(training["mixture"].get(name, 0) / asked),
             "got": wording.percent(trained / total),
         }
-        for name, trained in ({name: 0 for name in facts["summary"]["tokens"]} | dict(training["tokens"])).items()
+        for name, trained in (dict.fromkeys(facts["summary"]["tokens"], 0) | dict(training["tokens"])).items()
     ]
 
 

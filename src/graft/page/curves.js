@@ -126,7 +126,7 @@ function plot(svg, key, data, width, close) {
   inside.append(draw("rect", { x: ROOM.left, y: 0, width: width - ROOM.left, height: HEIGHT }));
   const lines = svg.appendChild(draw("g", { "clip-path": `url(#frame-${key})` }));
   if (data.validation.length > 1) areas(lines, key, data, scale);
-  if (data.training.length) {
+  if (data.training.length && !(close && data.validation.length)) {
     lines.append(draw("path", { class: "raw", d: path(data.training, scale.x, scale.y) }));
     lines.append(draw("path", { class: "smooth", d: path(smoothed(data.training), scale.x, scale.y) }));
   }

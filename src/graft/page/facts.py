@@ -99,19 +99,20 @@ def _blame_of(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 def sample_documents(
     old: Mapping[str, Evidence], new: Mapping[str, Evidence], corpus: Artifact
 ) -> list[dict[str, Any]]:
-    """Three documents: of the first source the one that gained most and a middling one, of the last the biggest loser.
+    """Up to three: of the first source the one that gained most and a middling one, of the last the biggest loser.
 
     Chosen by mean change per token among documents of at least 50 tokens (of any length where none is so long).
+    "why" says which; where every document lost it is "lost least", where every one gained "gained least".
     """
     names = list(old)
     first, last = names[0], names[-1]
-    order = _by_change(old[first], new[first])
-    chosen = [(first, int(order[0]), "gained most"), (first, int(order[len(order) // 2]), "in the middle")]
-    chosen.append((last, int(_by_change(old[last], new[last])[-1]), "lost most" if len(names) > 1 else "gained least"))
-    return [
-        {"why": why} | _coloured(old[name], new[name], document, corpus)
-        for name, document, why in dict.fromkeys(chosen)
-    ]
+    order, ending = _by_change(old[first], new[first]), _by_change(old[last], new[last])
+    chosen = {(first, int(order[0])): ("gained most", "lost least")}
+    chosen.setdefault((last, int(ending[-1])), ("gained least", "lost most"))
+    chosen.setdefault((first, int(order[len(order) // 2])), ("in the middle", "in the middle"))
+    found = [(_coloured(old[name], new[name], place, corpus), words) for (name, place), words in chosen.items()]
+    documents = [{"why": words[one["after"] > one["before"]]} | one for one, words in found]
+    return sorted(documents, key=lambda one: (names.index(one["source"]), one["after"] - one["before"]))
 
 
 def _by_change(before: Evidence, after: Evidence) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,8 @@ FATES = {
     "dropped: not json": "left out: a line that is not JSON",
     "dropped: no text field": "left out: the row has no such field",
     "dropped: text field is not text": "left out: the field holds something else than text",
+    "dropped: duplicate": "left out: the same text stands earlier in this source",
+    "dropped: overlaps train": "left out of validation and test: shares passages with training text",
 }
 
 KINDS = {
@@ -44,7 +45,8 @@ def status(verdict: str) -> dict[str, str]:
 def headline(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The verdict's clauses, domain first, each with its status; the words before the colon are set large."""
     sentence = wording.typeset(facts["summary"]["verdict"])
-    verdicts = [row["verdict"] for row in facts["changes"]]
+    known = {row["source"]: row["verdict"] for row in facts["changes"]}
+    verdicts = [known[source] for source in ("domain", "general") if source in known]
     parts = re.split(r"(?<=;) ", sentence)
     if len(parts) != len(verdicts):
         parts, verdicts = [sentence], [facts["summary"]["outcome"]]
@@ -68,12 +70,11 @@ def headline(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 def outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(label, value, fine print) of the run at a glance."""
     summary, training = facts["summary"], facts["training"]
-    steps, shape = count_steps(summary), training["shape"]
-    trained = summary["tokens"]
+    trained, shape = summary["tokens"], training["shape"]
     return [
         ("Base", last_part(facts["base"]), f"{wording.large(training['num_parameters'])} parameters"),
-        *((name.capitalize() + " text", ", ".join(map(last_part, paths)), "") for name, paths in facts["paths"].items()),
-        ("Trained on", f"{wording.count(sum(trained.values()))} tokens", steps),
+        *((f"{name.capitalize()} text", names_of(paths), "") for name, paths in facts["paths"].items()),
+        ("Trained on", f"{wording.count(sum(trained.values()))} tokens", f"{wording.count(summary['steps'])} steps"),
         ("Mixture", mixture(trained), "of the trained tokens"),
         ("Objective", plugin(summary["objective"]), f"seed {summary['seed']}"),
         ("Peak rate", wording.scientific(summary["rate"]), f"{shape['rows']} rows of {shape['window']} tokens a step"),
@@ -83,18 +84,18 @@ def outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def count_steps(summary: Mapping[str, Any]) -> str:
-    return f"{wording.count(summary['steps'])} step{'s' if summary['steps'] != 1 else ''}"
-
-
 def last_part(path: str) -> str:
     """The last part of a path; hub ids and embedded texts as they are."""
     return path if path.startswith(("hf://", "embedded")) else path.rstrip("/").rpartition("/")[2] or path
 
 
+def names_of(paths: Iterable[str]) -> str:
+    return ", ".join(map(last_part, paths))
+
+
 def mixture(tokens: Mapping[str, int]) -> str:
-    total = sum(tokens.values())
-    return ", ".join(f"{wording.percent(n / total)}\u00a0{name}" for name, n in tokens.items()) if total else "no tokens"
+    total = sum(tokens.values()) or 1
+    return ", ".join(f"{wording.percent(n / total)}\u00a0{name}" for name, n in tokens.items())
 
 
 def plugin(entry: Any) -> str:
@@ -142,7 +143,7 @@ def sort_of(value: float) -> str:
 
 def changes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of the before/after table and the axis that their intervals share."""
-    ends = itertools.chain.from_iterable([row["change"], *(row["interval"] or [])] for row in facts["changes"])
+    ends = [float(end) for row in facts["changes"] for end in (row["change"], *(row["interval"] or ()))]
     axis = Axis(ends, least=0.01, room=0.06)
     ticks = axis.ticks()
     digits = 0 if len(ticks) < 2 or ticks[1] - ticks[0] > 0.0099 else 1
@@ -161,7 +162,7 @@ def _change_row(row: Mapping[str, Any], facts: Mapping[str, Any], axis: Axis) ->
     bits, perplexity = row["bits_per_byte"], row["perplexity"]
     return {
         "source": row["source"],
-        "paths": ", ".join(map(last_part, facts["paths"].get(row["source"], []))),
+        "paths": names_of(facts["paths"].get(row["source"], [])),
         "status": status(row["verdict"]),
         "nats": [f"{row[side]:.3f}" for side in ("before", "after")],
         "bits": [f"{bits[side]:.3f}" for side in ("before", "after")],

@@ -9,7 +9,8 @@ function readWords(data, tokens) {
   const held = at(data.validation, tokens);
   if (held) {
     const change = held[1] - data.validation[0][1];
-    words.push(`validation ${held[1].toFixed(3)} (${signed(change, 3)}, ${signed(100 * change / data.validation[0][1], 1)}\u202f% against step 0)`);
+    const where = held[0] === tokens ? "" : ` at ${grouped(held[0])}`;
+    words.push(`validation ${held[1].toFixed(3)}${where} (${signed(change, 3)}, ${signed(100 * change / data.validation[0][1], 1)}\u202f% against step 0)`);
   }
   const trained = at(smoothed(data.training), tokens);
   if (trained) words.push(`training ${trained[1].toFixed(3)} (smoothed)`);
@@ -76,7 +77,7 @@ function chart(figure, key) {
     read(place);
   };
   if (data.training.length && data.validation.length) {
-    const button = make("button", { type: "button", class: "plain-button", "aria-pressed": "false" }, "Fit to validation");
+    const button = make("button", { type: "button", class: "plain-button", "aria-pressed": "false" }, "Validation only");
     button.addEventListener("click", () => { close = !close; button.setAttribute("aria-pressed", String(close)); redraw(); });
     top.append(button);
   }

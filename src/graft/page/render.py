@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,11 @@ def render_page(facts: Mapping[str, Any], *, title: str) -> str:
     """
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = Environment(
-        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("template.html").render(
         title=title,
@@ -71,7 +76,7 @@ def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:
             "sources": {
                 name: {
                     "training": thinned(curve["training"].get(name, [])),
-                    "validation": curve["validation"].get(name, []),
+                    "validation": finite(curve["validation"].get(name, [])),
                 }
                 for name in facts["summary"]["tokens"]
             },
@@ -81,13 +86,19 @@ def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def thinned(points: Sequence[Sequence[float]], most: int = POINTS_DRAWN) -> list[list[float]]:
-    """At most `most` points (step, value), each the mean of equally many neighbours, to six digits."""
+    """At most `most` points (step, value), each the mean of equally many finite neighbours, to six digits."""
+    points = finite(points)
     size = -(-len(points) // most) or 1
     runs = [points[first : first + size] for first in range(0, len(points), size)]
     return [
         [round(sum(step for step, _ in run) / len(run), 1), float(f"{sum(value for _, value in run) / len(run):.6g}")]
         for run in runs
     ]
+
+
+def finite(points: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """Without the points of a run that diverged, which JSON cannot say and a curve cannot show."""
+    return [point for point in points if math.isfinite(point[1])]
 
 
 def embedded_json(value: Any) -> str:

@@ -12,7 +12,7 @@ function limits() {
   const rows = facts.documents.flatMap((one) => one.tokens);
   const high = (values) => {
     const sorted = values.sort((a, b) => a - b);
-    return Math.max(1, Math.ceil(sorted[Math.floor(0.95 * (sorted.length - 1))] || 0));
+    return Math.max(1, Math.ceil(sorted[Math.floor(0.9 * (sorted.length - 1))] || 0));
   };
   const change = high(rows.map((row) => Math.abs(VIEWS.change.value(row))));
   const level = high(rows.flatMap((row) => [row[1], row[2]]));
@@ -33,20 +33,19 @@ function pieces(text, keep = "") {
 
 const markedNodes = (text, keep) => pieces(text, keep).map(([shown, mark]) => mark ? make("span", { class: "mark" }, shown) : shown);
 
-/** exp(-nats) in percent, and as one in so many where that is easier to grasp. */
+/** exp(-nats) in percent, to three digits. */
 function probability(nats) {
-  const share = Math.exp(-nats);
-  if (share >= 1e-4) return `${share > 0.9995 ? (100 * share).toFixed(2) : +(100 * share).toPrecision(3)}\u202f%`;
-  const parts = 1 / share;
-  return parts < 1e7 ? `1 in ${grouped(Number(parts.toPrecision(3)))}` : `1 in 10^${Math.round(Math.log10(parts))}`;
+  const percent = 100 * Math.exp(-nats);
+  if (percent < 0.001) return "< 0.001\u202f%";
+  return `${percent > 99.95 ? percent.toFixed(2) : Number(percent.toPrecision(3))}\u202f%`;
 }
 
-/** "6.2 × as likely as before" from a change in nats. */
+/** "more likely by a factor of 6.2" from a change in nats. */
 function times(change) {
   const factor = Math.exp(Math.abs(change));
   const words = factor < 10 ? factor.toFixed(1) : factor < 1e6 ? grouped(Number(factor.toPrecision(2))) : `10^${Math.round(Math.log10(factor))}`;
   if (Math.abs(change) < 0.005) return "as likely as before";
-  return change < 0 ? `${words} × as likely as before` : `${words} × less likely than before`;
+  return `${change < 0 ? "more" : "less"} likely by a factor of ${words}`;
 }
 
 /** The numbers of one token, for the card that stands beside it. */
@@ -68,11 +67,13 @@ function spoken(row) {
     `change ${signed(row[2] - row[1], 3)}, ${times(row[2] - row[1])}`;
 }
 
+/** Opacity for a share of the full value: small changes show too, in the ramp as in the text. */
+const strengthOf = (share) => STRONGEST * Math.min(1, Math.abs(share)) ** 0.7;
+
 /** Colour of one token under a view; values below `least` are hidden. */
 function paint(span, row, view, limit, least) {
   const value = VIEWS[view].value(row);
-  const hidden = Math.abs(value) < least;
-  const strength = hidden ? 0 : STRONGEST * Math.min(1, Math.abs(value) / limit);
+  const strength = Math.abs(value) < least ? 0 : strengthOf(value / limit);
   span.classList.toggle("up", view === "change" && value > 0);
   span.classList.toggle("down", view === "change" && value < 0);
   span.classList.toggle("level", view !== "change");
@@ -81,8 +82,9 @@ function paint(span, row, view, limit, least) {
 
 /** The legend's ramp with its ends named. */
 function ramp(view, limit) {
-  const fill = (tone, strength) => `rgb(var(--${tone}) / ${strength})`;
-  const stops = view === "change" ? [fill("gain", STRONGEST), "transparent", fill("loss", STRONGEST)] : ["transparent", fill("surprise", STRONGEST)];
+  const shares = Array.from({ length: 17 }, (_, i) => view === "change" ? i / 8 - 1 : i / 16);
+  const tone = (share) => view !== "change" ? "surprise" : share < 0 ? "gain" : "loss";
+  const stops = shares.map((share) => `rgb(var(--${tone(share)}) / ${strengthOf(share).toFixed(3)})`);
   const bar = make("span", { class: "ramp", "aria-hidden": "true" });
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
   return view === "change" ? [`gained ${limit} nats or more`, bar, `lost ${limit} or more (underlined)`]

@@ -78,4 +78,3 @@ def _lengths(data: bytes, at: int, piece: str) -> Iterator[int]:
 def _is_border(data: bytes, at: int) -> bool:
     """Whether a character of UTF-8 begins, or the text ends, at this byte."""
     return at >= len(data) or data[at] & 0xC0 != 0x80
-

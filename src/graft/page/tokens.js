@@ -34,10 +34,10 @@ function about(one) {
   const fact = (name, ...words) => make("span", {}, `${name} `, make("b", {}, ...words));
   return [
     fact("source", one.source), fact("chosen because it", { "gained most": "gained most per token", "lost most": "lost most per token",
-      "gained least": "gained least per token", "in the middle": "stands in the middle" }[one.why] ?? one.why),
+      "gained least": "gained least per token", "lost least": "lost least per token", "in the middle": "stands in the middle" }[one.why] ?? one.why),
     fact("origin", make("bdi", {}, one.parents.join(", ") || "unknown")),
     fact("mean", `${one.before.toFixed(3)} → ${one.after.toFixed(3)} nats per token`),
-    fact("likelier now", `${better} of ${one.tokens.length}`), fact("length", cut),
+    fact("likelier now", `${better} of ${one.tokens.length}`), make("span", {}, make("b", {}, cut)),
   ];
 }
 

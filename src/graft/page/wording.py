@@ -8,7 +8,7 @@ import unicodedata
 from itertools import groupby
 
 MINUS = "−"
-THIN = " "  # narrow no-break space
+THIN = "\u202f"  # narrow no-break space
 NOT_TEXT = "∅"
 
 # Characters that a reader could not see, or that would reorder what stands around them.

@@ -62,22 +62,31 @@ def _snapshot(path: str, where: HubPath, **options: Any) -> Any:
             ignore_patterns=NOT_DATA,
             **options,
         )
-    except hub.GatedRepoError as error:
-        raise UsageError(
+    except (OSError, hub.HFValidationError, hub.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]
+        raise _told(error, path, where) from error
+
+
+def _told(error: BaseException, path: str, where: HubPath) -> UsageError | FaultError:
+    """What the hub's client raised, in words; a dry run wraps the reason once more."""
+    from huggingface_hub import errors as hub
+
+    if isinstance(error, hub.DryRunError) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, hub.GatedRepoError):
+        return UsageError(
             f'the data set "{where.repo}" is gated',
             where=path,
             do="accept its terms on the hub and run `hf auth login`",
-        ) from error
-    except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError, hub.HFValidationError) as error:
-        raise UsageError(
+        )
+    if isinstance(error, hub.RepositoryNotFoundError | hub.RevisionNotFoundError | hub.HFValidationError):
+        return UsageError(
             f'the hub has no data set "{where.repo}"' + (f' at "{where.revision}"' if where.revision else ""),
             where=path,
             do="check the name; where it is private, run `hf auth login`",
-        ) from error
-    except (hub.HfHubHTTPError, hub.HTTPError, OSError) as error:
-        raise FaultError(
-            f"cannot fetch the data set from the hub ({type(error).__name__})",
-            where=path,
-            do="check the network and HF_ENDPOINT and run the same command again: finished files are kept; "
-            "or download it elsewhere and give its folder as PATH",
-        ) from error
+        )
+    return FaultError(
+        f"cannot fetch the data set from the hub ({type(error).__name__})",
+        where=path,
+        do="check the network and HF_ENDPOINT and run the same command again: finished files are kept; "
+        "or download it elsewhere and give its folder as PATH",
+    )

@@ -12,7 +12,8 @@ UTF8_BOM = b"\xef\xbb\xbf"
 
 
 def read(file: File, field: str) -> Iterator[Piece]:
-    """The text in `field` of every line; blank lines are no rows. A broken compression ends the file as one loss."""
+    """The text in `field` of every line; blank lines are no rows. Where compression
+    breaks off, the rest of the file is one loss, of as many bytes as were not read from disk."""
     with opened(file.path) as stream:
         number = 0
         try:

@@ -17,7 +17,7 @@ from graft.core import split as splitting
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.ledger import Amount
-from graft.core.progress import track
+from graft.core.progress import Progress, track
 from graft.core.shelf import Shelf, plugin_name
 from graft.core.split import Split
 from graft.core.tally import Tally
@@ -27,6 +27,7 @@ from graft.steps.overlap import Overlap
 TABLE = "docs.parquet"
 MARKS = ("split", "dropped", "notes")  # the columns that curation changes
 BATCH_ROWS = 4096
+ROUNDS = 8  # how often a small source may put another document in the place of one that a step dropped
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,19 @@ class Marks:
                 if not self.dropped[row]:
                     owners.setdefault(self.ids[row], source)
         splits = split.assign(owners)
-        self.split = ["" if dropped else splits[one] for one, dropped in zip(self.ids, self.dropped, strict=True)]
+        for row, one in enumerate(self.ids):
+            if not self.dropped[row]:
+                self.split[row] = splits[one]
         counts = Counter(owners.values())
         return {source: counts[source] for source in self.sources}
+
+    def lacking(self) -> bool:
+        """Whether a source is without a test document, or without one for validation though it has three documents."""
+        for source in self.sources:
+            left = Counter(self.split[row] for row in self.rows(source) if not self.dropped[row])
+            if not left["test"] or (not left["validation"] and left.total() > 2):
+                return True
+        return False
 
     def fates(self, source: str) -> dict[str, Amount]:
         """What became of the source's documents: the three splits, then the reasons."""
@@ -95,9 +106,9 @@ def curate(docs: Mapping[str, Artifact], settings: Curate = Curate(), *, store: 
     """One table per source, SOURCE.parquet: all documents by position, `split` set, the dropped ones marked.
 
     docs: source name -> artifact of `ingest`. Where two sources have the same text, the earlier one in `docs` keeps it.
-    Splits are given anew before every step, over what is usable by then, so that no step leaves a source without one
-    while it can be helped. Errors: UsageError for a source with fewer than two usable documents, or one that has
-    nothing of its own; for a step that loses documents.
+    Splits are given before every step, over what is usable by then; where the steps leave a source without a test or
+    validation document, the next ones by hash take their place and the steps run again. Errors: UsageError for a
+    source with fewer than two usable documents or nothing of its own, and for a step that loses documents.
     """
     for source in docs:
         if not re.fullmatch(r"\w[\w.-]*", source):
@@ -111,9 +122,15 @@ def curate(docs: Mapping[str, Artifact], settings: Curate = Curate(), *, store: 
 def _write(docs: Mapping[str, Artifact], settings: Curate, draft: Draft) -> None:
     marks = Marks.read(docs)
     _require_two(marks, marks.assign(settings.split), docs)
-    for step in track(settings.steps, "curating"):
-        marks.assign(settings.split)
-        _apply(step, docs, marks)
+    progress = Progress("curating", len(settings.steps))
+    for _ in range(ROUNDS):
+        for step in settings.steps:
+            marks.assign(settings.split)
+            _apply(step, docs, marks)
+            progress.advance(note=plugin_name(step))
+        if not marks.lacking():
+            break
+    progress.close()
     _require_splits(marks, docs)
     for source, artifact in track(list(docs.items()), "writing the corpus"):
         for fate, amount in marks.fates(source).items():

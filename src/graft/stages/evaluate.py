@@ -74,8 +74,10 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
             source, documents, watched(score_documents(model, source, documents, window=window, rows=rows))
         )
         progress.close()
-        texts = {int(item): model_at.tokenizer.decode([int(item)], skip_special_tokens=False)
-                 for item in set(evidence.targets_N.tolist())}
+        texts = {
+            int(item): model_at.tokenizer.decode([int(item)], skip_special_tokens=False)
+            for item in set(evidence.targets_N.tolist())
+        }
         write_evidence(draft.path, replace(evidence, vocabulary=texts))
         whole = source.documents(settings.split)
         scored_tokens[name] = {

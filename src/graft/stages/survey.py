@@ -91,6 +91,7 @@ def survey(
             seen = sample.size
         seen_total += seen
         text_bytes += within
+    exact = exact and seen_total >= bytes_total
     share = 1.0 if exact else min(1.0, seen_total / max(1, bytes_total))
     return Survey(sum(count for count, _ in sizes), bytes_total, share, num_docs, text_bytes, docs, exact)
 
@@ -103,9 +104,9 @@ def _text_expected(intake: Intake) -> float:
 def _samples(intake: Intake, budget: int, settings: Ingest) -> Iterator[Sample]:
     """Each file, in an order that has nothing to do with names; of embedded text every so many-th module."""
     if intake.embedded:
-        thinned = replace(intake.embedded, every=max(1, intake.size // (4 * budget)))
+        thinned = replace(intake.embedded, every=max(1, 2 * intake.size // budget))
         one = replace(intake, embedded=thinned)
-        yield Sample(intake.size, MEASURED * budget, one.pieces(settings.text_field))
+        yield Sample(thinned.size_read, MEASURED * budget, one.pieces(settings.text_field))
         return
     files = sorted(intake.found.files, key=lambda file: doc.doc_id(file.name))
     allowance = max(1, MEASURED * budget // min(len(files), SAMPLED_FILES))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core.artifact import Artifact, Draft, Store
+from graft.core import edges, encoder
+from graft.core.artifact import Artifact, Draft, Store, write_whole
 from graft.core.base import Base, Marks
 from graft.core.doc import SPLITS
+from graft.core.encoder import Encoded, Encoder
 from graft.core.errors import UsageError
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Amount, Ledger
@@ -45,7 +51,8 @@ def tokenize(corpus: Artifact, base: Base, settings: Tokenize = Tokenize(), *, s
     """
     memory = Fingerprints(store.root / "fingerprints.json")
     inputs = {"corpus": corpus, "tokenizer": base.tokenizer_fingerprint(memory)}
-    return store.make("tokens", settings, inputs, (sys.modules[__name__],), lambda draft: _write(draft, corpus, base, settings))
+    code = (sys.modules[__name__], encoder, edges)
+    return store.make("tokens", settings, inputs, code, lambda draft: _write(draft, corpus, base, settings))
 
 
 def sources(tokens: Artifact) -> dict[str, TokenSource]:
@@ -55,30 +62,40 @@ def sources(tokens: Artifact) -> dict[str, TokenSource]:
 
 def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize) -> None:
     size = base.tokenizer.get_vocab_size(with_added_tokens=True)
-    dtype = "uint16" if size <= 1 << 16 else "uint32"
-    (draft / "tokens.json").write_text(json.dumps({"dtype": dtype, "start": base.marks.start, "end": base.marks.end}))
+    dtype = _dtype(base, size)
+    write_whole(draft / "tokens.json", json.dumps({"dtype": dtype, "start": base.marks.start, "end": base.marks.end}))
     draft.facts |= {"sources": list(corpus.facts["sources"]), "vocabulary": size, "base": base.name}
     base.tokenizer.encode_special_tokens = True
+    words = Encoder(base.tokenizer)
     for source in corpus.facts["sources"]:
-        file = pq.ParquetFile(corpus / f"{source}.parquet")
         progress = Progress(f"tokenize {source}", corpus.ledger.read[source].bytes)
         draft.ledger.enter(source, corpus.ledger.read[source])
         tokens = Amount()
-        for number, shard in enumerate(_cut(file, settings.shard_bytes)):
-            ledger = _write_shard(draft, source, number, shard, base, dtype)
-            for fate, amount in ledger.fates[source].items():
-                draft.ledger.settle(source, fate, amount)
-                tokens += Amount(tokens=amount.tokens)
-            progress.advance(sum(shard["num_bytes"].to_pylist()))
+        with pq.ParquetFile(corpus / f"{source}.parquet") as file:
+            for number, shard in enumerate(_cut(file, settings.shard_bytes)):
+                ledger = _write_shard(f"{draft / source}-{number:05}", source, shard, words, base.marks, dtype)
+                for fate, amount in ledger.fates[source].items():
+                    draft.ledger.settle(source, fate, amount)
+                    tokens += Amount(tokens=amount.tokens)
+                progress.advance(ledger.read[source].bytes)
         draft.ledger.enter(source, tokens)
         progress.close()
+
+
+def _dtype(base: Base, size: int) -> str:
+    """The narrowest type that holds every id; ids can have gaps, so their number alone does not say."""
+    if size > 1 << 16:
+        return "uint32"
+    taken = base.tokenizer.get_vocab(with_added_tokens=True).values()
+    largest = max(*taken, base.marks.start or 0, base.marks.end or 0)
+    return "uint16" if largest < 1 << 16 else "uint32"
 
 
 def _cut(file: pq.ParquetFile, shard_bytes: int) -> Iterator[pa.Table]:
     """The corpus table in runs of whole documents of about `shard_bytes`; the cuts depend on the text alone."""
     held: list[pa.Table] = []
     held_bytes = 0
-    for batch in file.iter_batches(batch_size=1024, columns=COLUMNS):
+    for batch in file.iter_batches(batch_size=256, columns=COLUMNS):
         table = pa.Table.from_batches([batch])
         sizes = table["num_bytes"].to_numpy()
         first = 0
@@ -93,39 +110,58 @@ def _cut(file: pq.ParquetFile, shard_bytes: int) -> Iterator[pa.Table]:
         yield rest
 
 
-def _write_shard(draft: Draft, source: str, number: int, shard: pa.Table, base: Base, dtype: str) -> Ledger:
-    """Encode one shard, or find it done: its index is written last and so is the mark that it is whole."""
-    stem = draft / f"{source}-{number:05}"
-    index_path, ledger_path = stem.with_suffix(".npz"), stem.with_suffix(".json")
-    if ledger_path.exists():
-        return Ledger.from_json(json.loads(ledger_path.read_text()))
-    encoded = encode(base, shard["text"].to_pylist())
+def _write_shard(stem: str, source: str, shard: pa.Table, words: Encoder, marks: Marks, dtype: str) -> Ledger:
+    """Encode one shard, or find it done: its ledger is written last and is the mark that the rest is whole."""
+    mark = Path(f"{stem}.json")
+    if mark.exists():
+        return Ledger.from_json(json.loads(mark.read_text()))
+    ids, length_D = with_marks(words.encode(shard["text"].to_pylist()), marks)
     split, dropped = shard["split"].to_pylist(), shard["dropped"].to_pylist()
-    sizes, positions = shard["num_bytes"].to_pylist(), shard["position"].to_pylist()
-    ledger = Ledger()
-    kept: list[int] = []
-    for i, ids in enumerate(encoded):
-        amount = Amount(1, sizes[i], max(len(ids) - 1, 0) if sizes[i] else 0)
-        ledger.enter(source, amount)
-        ledger.settle(source, f"dropped: {dropped[i]}" if dropped[i] else split[i], amount)
-        if not dropped[i]:
-            kept.append(i)
-    np.concatenate([np.zeros(0, dtype), *(encoded[i] for i in kept)]).astype(dtype).tofile(stem.with_suffix(".bin"))
-    np.savez(
-        index_path,
-        length=np.array([len(encoded[i]) for i in kept], np.int64),
-        split=np.array([SPLITS.index(split[i]) for i in kept], np.int8),
-        num_bytes=np.array([sizes[i] for i in kept], np.int64),
-        position=np.array([positions[i] for i in kept], np.int64),
-    )
-    ledger_path.write_text(json.dumps(ledger.to_json()))
+    kept_D = np.array([not reason for reason in dropped])
+    index = {name: shard[name].to_numpy()[kept_D] for name in ("num_bytes", "position")}
+    index["split"] = np.array([SPLITS.index(split[i]) for i in np.flatnonzero(kept_D)], np.int8)
+    index["length"] = length_D[kept_D]
+    with _whole(f"{stem}.bin") as out:
+        (ids if kept_D.all() else ids[np.repeat(kept_D, length_D)]).astype(dtype).tofile(out)
+    with _whole(f"{stem}.npz") as out:
+        np.savez(out, **index)
+    fates = [reason or name for name, reason in zip(split, dropped, strict=True)]
+    ledger = _settle(source, fates, shard["num_bytes"].to_numpy(), length_D)
+    write_whole(mark, json.dumps(ledger.to_json()))
     return ledger
 
 
-def encode(base: Base, texts: list[str]) -> list[np.ndarray]:
-    """Each text as stored tokens, the start and end marks included where the tokenizer has them."""
-    marks: Marks = base.marks
-    before = [] if marks.start is None else [marks.start]
-    after = [] if marks.end is None else [marks.end]
-    encodings = base.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return [np.array(before + encoding.ids + after, dtype=np.uint32) for encoding in encodings]
+def with_marks(encoded: Encoded, marks: Marks) -> Encoded:
+    """Each text as a stored document: the start and end marks around it, where the tokenizer has them."""
+    around = [(0, marks.start), (1, marks.end)]
+    borders = np.concatenate([[0], np.cumsum(encoded.length_D)])
+    places = [borders[side : len(borders) - 1 + side] for side, token in around if token is not None]
+    tokens = [token for _, token in around if token is not None]
+    if not tokens:
+        return encoded
+    ids = np.insert(encoded.ids, np.stack(places, 1).ravel(), np.tile(tokens, len(encoded.length_D)))
+    return Encoded(ids, encoded.length_D + len(tokens))
+
+
+def _settle(source: str, fates: list[str], bytes_D: np.ndarray, length_D: np.ndarray) -> Ledger:
+    """What became of the documents of a shard; its tokens are targets, and an empty document has none."""
+    ledger = Ledger()
+    tokens_D = np.where(bytes_D > 0, np.maximum(length_D - 1, 0), 0)
+    fate_D = np.array(fates, object)
+    for fate in dict.fromkeys(fates):
+        of = fate_D == fate
+        amount = Amount(int(of.sum()), int(bytes_D[of].sum()), int(tokens_D[of].sum()))
+        ledger.enter(source, amount)
+        ledger.settle(source, fate, amount)
+    return ledger
+
+
+@contextmanager
+def _whole(path: str) -> Iterator[BinaryIO]:
+    """A file that has its name only once it is all there, on the disk and not only in its cache."""
+    partial = Path(f"{path}.partial")
+    with partial.open("wb") as out:
+        yield out
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(path)

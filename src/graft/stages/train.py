@@ -74,7 +74,9 @@ class Train:
                 allowed=f"1 to {base.window}",
             )
         tokens = self.tokens or max(window, round(domain_tokens / domain_share))
-        rows = self.rows or _power_of_two(min(max(tokens // STEPS_AIMED_AT, BATCH_TOKENS[0]), BATCH_TOKENS[1]) // window)
+        rows = self.rows or _power_of_two(
+            min(max(tokens // STEPS_AIMED_AT, BATCH_TOKENS[0]), BATCH_TOKENS[1]) // window
+        )
         return TrainingShape(
             window=window,
             rows=rows,

@@ -118,9 +118,10 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, mask, scaling=scaling, dropout=dropout, sliding_window=sliding_window, **extras
         )
-    groups = query.shape[1] // key.shape[1]
+    shared = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, shared), repeat_kv(value, shared)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _Attention.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), pieces, scale, sliding_window), None
+    return _Attention.apply(query, key, value, pieces, scale, sliding_window), None
 
 
 def register() -> str:
@@ -156,12 +157,13 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
+    def backward(ctx: Any, *upstream: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         pieces, heads, saved = ctx.pieces, upstream[0].shape[2], ctx.saved_tensors
         outward = pieces.spread(upstream[0].to(saved[0].dtype), silent=True)
         gradients: list[list[Tensor]] = [[], [], []]
         for number, g_GWC in enumerate(outward):
-            made = _gradients(*saved[number :: len(outward)], g_GWC, ctx.window)
+            q_GWC, k_GWC, v_GWC = saved[number :: len(outward)]
+            made = _gradients(q_GWC, k_GWC, v_GWC, g_GWC, ctx.window)
             for parts, part in zip(gradients, made, strict=True):
                 parts.append(part)
         query, key, value = (
@@ -181,7 +183,7 @@ def _gradients(
         p_GWW = _probabilities(q, k, rows, columns, window)
         dv_GWC[:, columns] += torch.bmm(p_GWW.transpose(1, 2), g)
         dp_GWW = torch.bmm(g, v_GWC[:, columns].transpose(1, 2))
-        ds_GWW = torch._softmax_backward_data(dp_GWW, p_GWW, -1, p_GWW.dtype)
+        ds_GWW = torch.ops.aten._softmax_backward_data(dp_GWW, p_GWW, -1, p_GWW.dtype)
         dq_GWC[:, rows] = torch.bmm(ds_GWW, k)
         dk_GWC[:, columns] += torch.bmm(ds_GWW.transpose(1, 2), q)
     return dq_GWC, dk_GWC, dv_GWC
@@ -206,9 +208,7 @@ def _probabilities(q_GWC: Tensor, k_GWC: Tensor, rows: slice, columns: slice, wi
 
 
 @lru_cache(maxsize=64)
-def _hide(
-    rows: int, columns: int, ahead: int, window: int | None, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _hide(rows: int, columns: int, ahead: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
     """-inf where query r, standing `ahead` + r places after the first key, does not see key c; 0 elsewhere."""
     distance = torch.arange(rows)[:, None] + ahead - torch.arange(columns)
     seen = (distance >= 0) & (distance < (window or rows + columns))

@@ -20,9 +20,11 @@ def fused(body: nn.Module) -> Iterator[None]:
     """Within the context the norms and gated MLPs of this one model that are Llama's run the functions below.
 
     A module is Llama's when the code of its forward is, whatever family it belongs to (transformers copies these
-    classes word by word). Only on processors: accelerators have kernels for this.
+    classes word by word). Nothing is replaced where activations are recomputed: that happens after the context.
     """
-    taken = [(module, forward) for module in body.modules() if (forward := _better(module)) is not None]
+    modules = list(body.modules())
+    recomputed = any(getattr(module, "gradient_checkpointing", False) for module in modules)
+    taken = [] if recomputed else [(module, forward) for module in modules if (forward := _better(module))]
     for module, forward in taken:
         module.forward = MethodType(forward, module)  # of the instance, in front of its class's method
     try:
@@ -62,9 +64,10 @@ def _product_type(states: Tensor) -> torch.dtype:
 
 
 class _RMSNorm(torch.autograd.Function):
-    """y = weight * h / sqrt(mean(h^2) + epsilon), in float32 (Zhang and Sennrich 2019); keeps h and one number a token.
+    """y = weight * h / root with root = sqrt(mean(h^2) + epsilon), in float32; keeps h and one number a token.
 
-    With n = h / sqrt(..) and g the gradient to y:  dweight = sum(g * n),  dh = (g * weight - n * mean(g * weight * n)) / sqrt(..)
+    With n = h / root and g the gradient to y: dweight = sum(g n), dh = (g weight - n mean(g weight n)) / root.
+    Source: Zhang and Sennrich 2019, arXiv 1910.07467.
     """
 
     @staticmethod
@@ -77,7 +80,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
+    def backward(ctx: Any, *upstream: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         hidden, weight_D, rate = ctx.saved_tensors
         width = hidden.shape[-1]
         g = upstream[0].to(rate.dtype, copy=True)
@@ -98,7 +101,7 @@ class _SwiGLU(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
+    def backward(ctx: Any, *upstream: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         gate, up = ctx.saved_tensors
         dgate = torch.ops.aten.silu_backward(upstream[0] * up, gate)
         return dgate, F.silu(gate).mul_(upstream[0])

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
-from graft.core.errors import UsageError
 from graft.tensors.attention import NAME, Pieces, register
 from graft.tensors.batch import Batch
 from graft.tensors.fused import fused
-from graft.tensors.nats import Head, Projection
+from graft.tensors.head import Head, Projection
 
 Precision = Literal["bf16", "fp32"]
 
@@ -40,10 +39,11 @@ class Model:
     """
 
     def __init__(self, hf: PreTrainedModel, *, precision: Precision = "bf16", attention: str = "auto") -> None:
+        """attention: a name transformers knows, "graft_pieces" (ours), or "auto": the fastest that will do."""
         register()
         self.hf = hf
         self.precision: Precision = precision
-        self.fast = self.device.type == "cpu" and True  # own norms and gated MLPs
+        self.fast = self.device.type == "cpu"  # norms and gated MLPs with our backward, where they are Llama's
         self.packs = True  # False: every piece runs as a row of its own
         self.own_head = False  # True: logits come from the model's own forward
         self.hf.set_attn_implementation(self._attention(attention))
@@ -60,7 +60,8 @@ class Model:
     ) -> Self:
         """From a folder or a hub id. Masters stay in float32: bfloat16 weights lose updates below 2^-9 of a weight."""
         hf = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        return cls(hf.to(device), precision=precision, attention=attention)
+        hf.to(device)  # type: ignore[arg-type]
+        return cls(hf, precision=precision, attention=attention)
 
     def save(self, folder: str | Path) -> None:
         self.hf.save_pretrained(folder)
@@ -83,16 +84,26 @@ class Model:
         with self.autocast(), fused(self.body) if self.fast else nullcontext():
             if not self.packs:
                 return self._by_piece(batch)
-            if self.hf.config._attn_implementation.startswith("flash_attention"):
+            if self.flash:
                 return self._in_one_row(batch)
             if self.hf.config._attn_implementation == NAME:
                 carrier = Pieces(batch.starts_BT).carrier
                 return self._run(batch.tokens_BT, position_ids=batch.position_BT, attention_mask=carrier)
             return self._run(batch.tokens_BT, position_ids=batch.position_BT)
 
-    def autocast(self, enabled: bool = True) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """The context under which the body runs."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled and self.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def flash(self) -> bool:
+        return str(self.hf.config._attn_implementation).startswith("flash_attention")
+
+    def slow_down(self) -> None:
+        """transformers' own blocks from now on."""
+        self.fast = False
+        if self.hf.config._attn_implementation == NAME:
+            self.hf.set_attn_implementation("sdpa")
 
     @property
     def head(self) -> Projection:
@@ -155,8 +166,9 @@ def read_head(hf: PreTrainedModel, precision: Precision) -> Projection:
     matrix = hf.get_output_embeddings()
     if type(matrix) is not nn.Linear:
         return OwnHead(hf)
+    config = hf.config.get_text_config()
     caps, scales, divisors = (
-        [value for name in names if isinstance(value := getattr(hf.config, name, None), int | float)]
+        [value for name in names if isinstance(value := getattr(config, name, None), int | float)]
         for names in (SOFT_CAPS, SCALES, DIVISORS)
     )
     scale = 1.0
@@ -190,7 +202,7 @@ class OwnHead:
 
     @property
     def vocabulary(self) -> int:
-        return self.hf.get_input_embeddings().num_embeddings
+        return self.hf.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr, return-value]
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         hidden_1ND = hidden_ND.unsqueeze(0).to(self.hf.dtype)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from graft.core.errors import FaultError
 from graft.tensors.batch import Batch
+from graft.tensors.head import Projection
 from graft.tensors.model import Model, OwnHead
-from graft.tensors.nats import Projection, score
+from graft.tensors.nats import score
 
 NUM_TOKENS = 256
 # Small logits hide a soft cap: at 0.5 a cap of 30 changes 0.00005 nats. Louder hidden states show it.
@@ -19,50 +20,56 @@ LOUDER = 16.0
 
 @torch.no_grad()
 def verify(model: Model, batch: Batch) -> None:
-    """Compares packed pieces with pieces run alone, and chunked nats with those of the model's own logits.
+    """Compares what we run with what transformers would: blocks, packed pieces, losses.
 
     Runs in the weights' own type (flash attention: in bfloat16) and with dropout off. Where they disagree, `model`
-    falls back to the slow way, pieces as rows of their own or the model's own logits, and a warning says so.
-    Raises FaultError when not even that gives the model's own logits.
+    falls back to the slow way (transformers' own blocks; pieces as rows of their own; the model's own logits) and a
+    warning says so. Raises FaultError when not even that gives the model's own losses.
     """
     training, precision = model.hf.training, model.precision
-    flash = model.hf.config._attn_implementation.startswith("flash_attention")
-    exact = not flash and next(model.hf.parameters()).dtype in (torch.float32, torch.float64)
+    exact = not model.flash and next(model.hf.parameters()).dtype in (torch.float32, torch.float64)
     model.hf.eval()
     model.precision = "fp32" if exact else precision
     few = batch.rows(0, 1).to(model.device)
     tokens_1T, targets_1T = few.tokens_BT[:, :NUM_TOKENS], few.targets_BT[:, :NUM_TOKENS]
     try:
-        _verify_packing(model, tokens_1T, tolerance=1e-3 if exact else 0.05)
+        _verify_blocks(model, tokens_1T, tolerance=1e-3 if exact else 0.1)
+        _verify_packing(model, tokens_1T, tolerance=1e-3 if exact else 0.1)
         _verify_head(model, tokens_1T, targets_1T, tolerance=1e-3 if exact else 0.1)
     finally:
         model.precision = precision
         model.hf.train(training)
 
 
+def _verify_blocks(model: Model, tokens_1T: Tensor, tolerance: float) -> None:
+    """One piece through our norms, MLPs and attention, and through transformers' own."""
+    difference = _distance(model.hidden(_probe(tokens_1T, tokens_1T.shape[1])), _plain_hidden(model, tokens_1T))
+    if difference > tolerance:
+        model.slow_down()
+        _warn(
+            f"{model.hf.config.model_type}: our blocks are not this model's (hidden states differ by "
+            f"{difference:.2g} standard deviations); transformers' own take their place, which is slower"
+        )
+
+
 def _verify_packing(model: Model, tokens_1T: Tensor, tolerance: float) -> None:
-    """Three pieces in one row; the difference is measured in the standard deviation of the hidden states."""
-    place_1T = torch.arange(tokens_1T.shape[1], device=tokens_1T.device).unsqueeze(0)
-    thirds_1T = place_1T % (tokens_1T.shape[1] // 3 + 1)
-    probe = Batch(tokens_1T, tokens_1T, torch.ones_like(tokens_1T).float(), thirds_1T, tokens_1T[:, 0])
+    """Three pieces in one row, and each alone."""
+    probe = _probe(tokens_1T, tokens_1T.shape[1] // 3 + 1)
     packed_1TD = model.hidden(probe)
     model.packs = False
-    alone_1TD = model.hidden(probe)
-    difference = float((packed_1TD - alone_1TD).abs().max() / alone_1TD.std())
+    difference = _distance(packed_1TD, model.hidden(probe))
     model.packs = difference <= tolerance
     if not model.packs:
-        warnings.warn(
+        _warn(
             f"{model.hf.config.model_type}: packed pieces see each other or lose their place (hidden states differ by "
-            f"{difference:.2g} standard deviations); every piece now runs as a row of its own, which is slower",
-            RuntimeWarning,
-            stacklevel=3,
+            f"{difference:.2g} standard deviations); every piece now runs as a row of its own, which is slower"
         )
 
 
 def _verify_head(model: Model, tokens_1T: Tensor, targets_1T: Tensor, tolerance: float) -> None:
     """Differences are in nats, the largest over the tokens."""
+    hidden_1TD = _plain_hidden(model, tokens_1T)
     with model.autocast():
-        hidden_1TD = model.body(input_ids=tokens_1T, use_cache=False).last_hidden_state
         own_logits_1TV = model.hf(input_ids=tokens_1T, use_cache=False).logits
     own_1T = torch.nn.functional.cross_entropy(own_logits_1TV[0].float(), targets_1T[0], reduction="none")
 
@@ -84,9 +91,27 @@ def _verify_head(model: Model, tokens_1T: Tensor, targets_1T: Tensor, tolerance:
             do="use a model of a family that transformers supports, or report this one",
         )
     model.own_head = True
-    warnings.warn(
+    _warn(
         f"{model.hf.config.model_type}: its logits are not those of its head as we read it (losses differ by "
-        f"{off:.2g} nats); they now come from the model's own code, which is slower",
-        RuntimeWarning,
-        stacklevel=3,
+        f"{off:.2g} nats); they now come from the model's own code, which is slower"
     )
+
+
+def _plain_hidden(model: Model, tokens_1T: Tensor) -> Tensor:
+    with model.autocast():
+        return model.body(input_ids=tokens_1T, use_cache=False).last_hidden_state
+
+
+def _probe(tokens_1T: Tensor, length: int) -> Batch:
+    """The tokens as pieces of one length."""
+    place_1T = torch.arange(tokens_1T.shape[1], device=tokens_1T.device).unsqueeze(0)
+    return Batch(tokens_1T, tokens_1T, torch.ones_like(tokens_1T).float(), place_1T % length, tokens_1T[:, 0])
+
+
+def _distance(ours_1TD: Tensor, theirs_1TD: Tensor) -> float:
+    """Largest difference, in standard deviations of the hidden states."""
+    return float((ours_1TD.float() - theirs_1TD.float()).abs().max() / theirs_1TD.float().std())
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=4)

@@ -50,9 +50,9 @@ def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) 
     stored = stored_type(base_folder)
     trained = {name: weight.detach() for name, weight in model.hf.state_dict().items()}
     rounded = {name: _round(weight, stored) for name, weight in trained.items()}
-    model.hf.config.dtype = stored
     with _quiet():
         model.hf.save_pretrained(folder, state_dict=dict(rounded))  # it takes tied entries out of what it is given
+    _say_type(folder / "config.json", stored)
     for name in TOKENIZER_FILES:
         if (base_folder / name).exists():
             shutil.copyfile(base_folder / name, folder / name)
@@ -77,6 +77,12 @@ def stored_type(folder: Path) -> torch.dtype:
     config = json.loads((folder / "config.json").read_text())
     found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
     return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def _say_type(config_path: Path, stored: torch.dtype) -> None:
+    """transformers notes the type of the weights in memory; the file's is what counts."""
+    config = json.loads(config_path.read_text()) | {"dtype": str(stored).removeprefix("torch.")}
+    config_path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _round(weight: Tensor, stored: torch.dtype) -> Tensor:

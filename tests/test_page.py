@@ -1,0 +1,305 @@
+"""The report page without a browser: what it says, that it loads nothing, and that no text can become markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from browser.made_facts import HOSTILE, hostile_facts, one_document_facts, small_facts
+from graft.core.artifact import Artifact
+from graft.core.doc import SCHEMA, doc_row
+from graft.core.evidence import Evidence, read_evidence, write_evidence
+from graft.core.ledger import Amount, Ledger
+from graft.page import panels, render
+from graft.page.accounts import ledger
+from graft.page.facts import Materials, gather_facts, sample_documents
+from graft.page.render import POINTS_DRAWN, embedded_json, page_hash, render_page, thinned
+from graft.probes.blame import Blame
+from graft.probes.forgetting import Forgetting
+from graft.stages.report import summarize
+
+
+class Outline(HTMLParser):
+    """Elements with their attributes, and the text outside of script and style."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = "" if tag == self.inside else self.inside
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] += data
+        elif self.inside != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def outline(facts: dict, title: str = "A report") -> Outline:
+    return Outline(render_page(facts, title=title))
+
+
+def said(text: str) -> str:
+    """Text as the parser sees it, narrow spaces as spaces."""
+    return re.sub(r"\s+", " ", text)
+
+
+def test_the_page_says_what_the_facts_say() -> None:
+    text = outline(small_facts()).text
+    for words in (
+        "The model improved on the domain: loss 5.000 → 4.000 nats per token, −20.0 %",
+        "(95 % interval −25.0 % to −15.0 %); ",
+        "it paid with general text:",
+        "5.000 → 4.000",
+        "1.667 → 1.333",
+        "148.4 → 54.60",
+        "of 16 in the split",
+        "of 2,100 in the split",
+        "stay_close (leash 0.1)",
+        "5 × 10⁻⁴",
+        "2.5 GB",
+        "3.3 million parameters",
+        "90.0 % domain, 10.0 % general",
+        "83 s",
+        "schedule.warm_stable_decay.warmup",
+    ):
+        assert words in text, words
+
+
+def test_a_fully_scored_source_names_no_split() -> None:
+    rows = panels.changes(small_facts())["rows"]
+    assert [row["tokens"]["of"] for row in rows] == ["2,100", ""]
+
+
+def test_notes_are_shown() -> None:
+    facts = small_facts() | {"notes": ["A stand-in was used."]}
+    page = outline(facts)
+    assert "A stand-in was used." in page.text
+    assert sum(attributes.get("role") == "note" for _, attributes in page.elements) == 1
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    for tag, attributes in outline(hostile_facts()).elements:
+        for name in ("src", "srcset", "data", "poster", "action", "formaction", "background"):
+            assert name not in attributes, (tag, attributes)
+        if href := attributes.get("href"):
+            assert href.startswith("#") or (tag == "link" and href == "data:,"), (tag, href)
+    page = render_page(small_facts(), title="A report")
+    loads = re.sub(r'"http://www\.w3\.org/2000/svg"', "", page)
+    assert "http:" not in loads and "https:" not in loads and "@import" not in loads and "url(http" not in loads
+
+
+def test_every_in_page_link_has_its_target() -> None:
+    page = outline(small_facts())
+    names = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert "#docs-aa" in links
+    assert {link[1:] for link in links if link} <= names
+    pointed = [a[key] for _, a in page.elements for key in ("aria-controls", "aria-labelledby") if key in a]
+    assert set(pointed) <= names
+
+
+def test_header_cells_have_a_scope() -> None:
+    heads = [attributes for tag, attributes in outline(small_facts()).elements if tag == "th"]
+    assert heads and all(attributes.get("scope") in ("col", "row") for attributes in heads)
+
+
+def test_the_content_policy_allows_just_this_script() -> None:
+    page = outline(small_facts())
+    policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "Content-Security" in str(a.values()))
+    allowed = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    assert policy and f"script-src 'sha256-{allowed}';" in policy and "default-src 'none'" in policy
+
+
+def test_hostile_text_stays_text() -> None:
+    plain, hostile = outline(small_facts()), outline(hostile_facts(), title=HOSTILE[0])
+    assert len(hostile.scripts) == len(plain.scripts) == 2
+    assert not {tag for tag, _ in hostile.elements} - {tag for tag, _ in plain.elements}
+    assert "49" not in hostile.text.split("]]>")[1][:12]
+    for text in HOSTILE[:4]:
+        assert said(text) in hostile.text
+    data = json.loads(hostile.scripts[0])
+    assert [row[0] for row in data["documents"][0]["tokens"]] == list(HOSTILE)
+
+
+@given(st.text(st.sampled_from("<>/!-&scriptSCRIPT \u2028'\"\\"), max_size=40))
+def test_embedded_json_holds_no_markup_and_reads_back(text: str) -> None:
+    block = embedded_json({"text": text})
+    assert not set("<>&") & set(block)
+    assert json.loads(block) == {"text": text}
+
+
+def test_one_document_has_no_interval() -> None:
+    text = outline(one_document_facts()).text
+    assert "one document: no interval" in text
+    assert "no interval (one document)" in text
+
+
+def test_a_source_without_validation_or_training_still_renders() -> None:
+    facts = small_facts()
+    del facts["curve"]["validation"]["general"]
+    del facts["curve"]["training"]["general"]
+    drawn = json.loads(outline(facts).scripts[0])["curves"]["sources"]["general"]
+    assert drawn == {"training": [], "validation": []}
+
+
+def test_empty_blame_and_no_documents_say_so() -> None:
+    facts = small_facts() | {"documents": []}
+    facts["blame"]["domain"] = {"lost": [], "gained": [], "classes": [], "items": 0, "total": 0.0}
+    text = outline(facts).text
+    assert "No vocabulary item did." in text and "No document was scored." in text and "No token was scored." in text
+
+
+def test_parts_that_do_not_sum_are_called_out() -> None:
+    facts = small_facts()
+    assert "do not sum" not in outline(facts).text
+    facts["blame"]["domain"]["classes"][0]["blame"] += 0.01
+    assert "The parts do not sum to the total change" in outline(facts).text
+
+
+def test_ledger_says_whether_it_adds_up() -> None:
+    facts = small_facts()
+    assert [one["adds_up"] for one in ledger(facts)] == [True, True]
+    assert ledger(facts)[0]["sum"] == {"documents": "100", "bytes": "30,000", "tokens": "8,000"}
+    facts["ledger"][3]["bytes"] += 1
+    assert [one["adds_up"] for one in ledger(facts)] == [False, True]
+    assert "not what was read" in outline(facts).text
+
+
+@pytest.mark.parametrize("values", [[-0.37, 0.06], [0.0], [1e-6], [-0.9], [3.0, -0.01]])
+def test_axis_holds_zero_and_all_values_and_has_few_ticks(values: list[float]) -> None:
+    axis = panels.Axis(values, least=0.01, room=0.06)
+    assert all(0 <= axis.at(value) <= 100 for value in [0, *values])
+    assert 2 <= len(axis.ticks()) <= 6 and any(abs(tick) < 1e-12 for tick in axis.ticks())
+
+
+def test_long_curves_are_thinned_without_moving_the_mean() -> None:
+    points = [[step, float(step % 7)] for step in range(100 * POINTS_DRAWN)]
+    few = thinned(points)
+    assert len(few) == POINTS_DRAWN
+    assert np.mean([value for _, value in few]) == pytest.approx(np.mean([value for _, value in points]), rel=1e-5)
+    assert thinned(points[:5]) == points[:5] and thinned([]) == []
+
+
+def test_a_run_that_diverged_still_has_a_page() -> None:
+    facts = small_facts()
+    facts["curve"]["training"]["domain"][-1][1] = float("nan")
+    facts["curve"]["validation"]["domain"][-1][1] = float("inf")
+    drawn = json.loads(outline(facts).scripts[0])["curves"]["sources"]["domain"]
+    assert len(drawn["training"]) == 19 and drawn["validation"] == [[0, 5.1], [10, 4.5]]
+
+
+def test_a_long_run_still_makes_a_small_page() -> None:
+    facts = small_facts()
+    facts["curve"]["rate"] = [[step, 1e-3] for step in range(200_000)]
+    facts["curve"]["training"]["domain"] = [[step, 3.123456789] for step in range(200_000)]
+    assert len(render_page(facts, title="A report")) < 200_000
+
+
+def test_the_hash_follows_the_files_that_shape_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = page_hash()
+    for name in render.FILES:
+        (tmp_path / name).write_bytes((render.FOLDER / name).read_bytes())
+    monkeypatch.setattr(render, "FOLDER", tmp_path)
+    assert page_hash() == before
+    (tmp_path / "page.css").write_text("body { color: red }")
+    assert page_hash() != before
+
+
+def fold(path: Path, **manifest: object) -> Artifact:
+    """A finished folder with this manifest."""
+    whole = {"settings": {}, "inputs": {}, "facts": {}, "ledger": {}, "versions": {}, "device": "a machine"}
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "manifest.json").write_text(
+        json.dumps(whole | {"started": "2026-01-01T00:00:00Z", "seconds": 0.1} | manifest)
+    )
+    return Artifact(path)
+
+
+def scored(folder: Path, nats: float) -> Artifact:
+    """Evidence of two sources, two documents each: "é b" by bytes and words, then the end mark."""
+    vocabulary = {1: "\ufffd", 2: "\ufffd", 3: " b", 4: "<end>"}
+    facts = {"sources": ["domain", "general"], "scored": {}}
+    artifact = fold(folder, facts=facts)
+    for number, name in enumerate(facts["sources"]):
+        targets = np.array([1, 2, 3, 4] * 2)
+        own = nats + number + np.arange(8, dtype=np.float32) / 8
+        pair, bounds = np.array([0, 1]), np.array([0, 4, 8])
+        write_evidence(folder, Evidence(name, pair, np.array([4, 4]), bounds, targets, own, vocabulary))
+    return artifact
+
+
+def test_what_the_stages_leave_is_what_the_page_reads(tmp_path: Path) -> None:
+    before, after = scored(tmp_path / "evidence-1", 2.0), scored(tmp_path / "evidence-2", 1.5)
+    corpus = fold(tmp_path / "corpus-3")
+    for name in ("domain", "general"):
+        rows = [doc_row("é b", source=name, position=place, parent=f"file#{place}") for place in (0, 1)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), corpus / f"{name}.parquet")
+    book = Ledger()
+    book.enter("domain", Amount(2, 8, 8))
+    book.settle("domain", "test", Amount(2, 8, 8))
+    tokens = fold(tmp_path / "tokens-4", ledger=book.to_json())
+    training = small_facts()["training"]
+    trained = fold(tmp_path / "train-5", facts=training | {"ratio": 0.9}, settings={"seed": 1, "objective": "causal"})
+    (trained / "curve.json").write_text(
+        json.dumps([
+            {"step": 0, "validation": {"domain": [10.0, 4], "general": [9.0, 3]}},
+            {"step": 1, "loss": {"domain": [9.0, 4]}, "rate": 1e-3},
+        ])
+    )  # fmt: skip
+    findings = fold(tmp_path / "findings-6", inputs={"before": before.name, "after": after.name})
+    old, new = read_evidence(before), read_evidence(after)
+    (findings / "forgetting.json").write_text(json.dumps(Forgetting()(old, new)))
+    (findings / "blame.json").write_text(json.dumps(Blame()(old, new)))
+    line = [corpus, tokens, before, trained, after, findings]
+    paths = {"domain": ["law"], "general": ["prose"]}
+    materials = Materials(corpus, tokens, trained, before, after, findings, "tiny", paths, line, ["A note."])
+    facts = gather_facts(materials, summarize(materials))
+    assert [row[0] for row in facts["documents"][0]["tokens"]] == ["é", " b", "<end>"]
+    assert facts["documents"][0]["tokens"][0][3] == 2 and facts["documents"][0]["parents"][0].startswith("file#")
+    assert facts["curve"]["validation"] == {"domain": [[0, 2.5]], "general": [[0, 3.0]]}
+    text = outline(facts).text
+    assert "A note." in text and "nats of every scored token (before)" in text and "−0.50000" in text
+
+
+def test_no_document_is_shown_twice(tmp_path: Path) -> None:
+    """Two alike documents of one source: the one that gained most, and the one that gained least."""
+    vocabulary = {1: "a"}
+    one = np.array([0, 1]), np.array([1, 1]), np.array([0, 60, 120]), np.ones(120, int)
+    before = Evidence("domain", *one, np.full(120, 2.0, np.float32), vocabulary)
+    after = Evidence("domain", *one, np.repeat(np.array([1.0, 1.5], np.float32), 60), vocabulary)
+    rows = [doc_row("a" * 60, source="domain", position=place, parent=f"file#{place}") for place in (0, 1)]
+    corpus = fold(tmp_path / "corpus-3")
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), corpus / "domain.parquet")
+    documents = sample_documents({"domain": before}, {"domain": after}, corpus)
+    assert [(one["why"], one["parents"]) for one in documents] == [
+        ("gained most", ["file#0"]), ("gained least", ["file#1"]),
+    ]  # fmt: skip
+    documents = sample_documents({"domain": after}, {"domain": before}, corpus)
+    assert [one["why"] for one in documents] == ["lost least", "lost most"]
