@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.core import seed as seed_module
-from graft.core.artifact import Store, digest
+from graft.core.artifact import DryStore, NotMade, Store, digest
 from graft.core.bootstrap import paired_change
 from graft.core.errors import FaultError, UsageError, nearest
-from graft.core.fingerprint import Fingerprints
+from graft.core.fingerprint import Fingerprints, Unread
 from graft.core.ledger import Amount, Ledger
 from graft.core.outlet import put_out
 from graft.core.seed import stream
@@ -216,3 +216,14 @@ def test_the_paired_interval_covers_the_truth():
 def test_one_document_has_no_interval():
     change = paired_change(Tally(np.array([8.0]), np.array([2.0])), Tally(np.array([6.0]), np.array([2.0])))
     assert (change.before, change.after, change.change, change.interval) == (4.0, 3.0, -0.25, None)
+
+
+def test_a_dry_store_finds_and_never_makes(tmp_path):
+    made = Store(tmp_path).make("docs", {}, {}, CODE, build_text("one"))
+    dry = DryStore(tmp_path)
+    assert dry.make("docs", {}, {}, CODE, lambda _: pytest.fail("made")).name == made.name
+    with pytest.raises(NotMade):
+        dry.make("docs", {"other": 1}, {}, CODE, lambda _: pytest.fail("made"))
+    (tmp_path / "new.txt").write_text("never read")
+    with pytest.raises(Unread):
+        dry.prints.of([tmp_path / "new.txt"])

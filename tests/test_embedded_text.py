@@ -54,7 +54,7 @@ def test_code_loses_its_docstrings_and_nothing_else(name: str) -> None:
         ('def f(): "doc"; return 1\n', "def f():  return 1\n"),
         ('def f():\n    """Doc."""  # why\n    return "é"\n', 'def f():\n      # why\n    return "é"\n'),
         ('é = "é"\ndef f():\n    "é"\n    """kept"""\n    é\n', 'é = "é"\ndef f():\n    """kept"""\n    é\n'),
-        ('if x:\n    def f():\n        """Of\n        2."""\n        return 1\n', "if x:\n    def f():\n        return 1\n"),
+        ('if x:\n    def f():\n        """A\n        b."""\n        pass\n', "if x:\n    def f():\n        pass\n"),
         ('\ufeff# first\n"""Doc."""\n', "# first\n"),
         ("x = '''not a docstring'''\n", "x = '''not a docstring'''\n"),
     ],

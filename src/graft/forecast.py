@@ -1,0 +1,268 @@
+"""What a recipe would do, without doing it: exact where artifacts are there already, foretold from a look elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from graft.core.artifact import Artifact, DryStore, NotMade, Store
+from graft.core.base import Base
+from graft.core.fingerprint import Unread
+from graft.core.progress import clock
+from graft.jobs.adapt import Adapt
+from graft.jobs.pretrain import Pretrain
+from graft.stages.survey import survey
+from graft.stages.train import TrainingShape
+
+# Rates of the stages around training, in bytes of text or tokens per second of one ordinary core.
+READ_BYTES, CURATE_BYTES, ENCODE_BYTES = 20e6, 8e6, 4e6
+SCORE_TO_TRAIN = 1 / 3  # a forward pass alone, against a forward and a backward one
+TRAIN_TO_PRODUCT = 0.5  # speed of a training step against that of a large float32 matrix product, measured on CPUs
+PROCESS_BYTES = 0.6e9  # Python, torch and transformers, before the first weight
+BYTES_PER_TOKEN = 4.0  # of text, where there is no tokenizer to ask yet
+
+
+@dataclass(frozen=True)
+class SourceForecast:
+    """One source. exact: counted by an earlier run; else foretold from `share_seen` of it."""
+
+    paths: list[str]
+    documents: float
+    text_bytes: float
+    tokens: float
+    splits: dict[str, float]  # tokens
+    dropped: dict[str, float]  # documents by reason
+    exact: bool
+    share_seen: float = 1.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The whole answer; bytes and seconds are estimates."""
+
+    base: str
+    num_parameters: int
+    sources: dict[str, SourceForecast]
+    mixture: Mapping[str, float]
+    shape: TrainingShape
+    objective: str
+    memory_bytes: float
+    disk_bytes: float
+    seconds: dict[str, float]  # by stage, of what is not done yet
+    done: list[str] = field(default_factory=list)  # artifacts that are there
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A base that is not made yet."""
+
+    window: int
+    num_parameters: int
+    training_notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def forecast(job: Adapt | Pretrain, store: Store) -> Forecast:
+    """Look at the inputs of a job for a moment. Errors: as the job's own, for what can be seen without running it."""
+    there = _look_for(job, store)
+    if isinstance(job, Adapt):
+        base: Any = Base.find(job.base)
+        name, size = job.base, base.config
+    else:
+        base = _Planned(job.initialize.window, job.initialize.num_parameters)
+        name, size = "new", {"hidden_size": job.initialize.width, "num_hidden_layers": job.initialize.layers}
+        size |= {"num_attention_heads": job.initialize.heads}
+    tokens = next((artifact for artifact in there if artifact.kind == "tokens"), None)
+    sources = _counted(job, tokens) if tokens else _foretold(job, base)
+    first = next(iter(job.mixture))
+    shape = job.train.shape(base, round(sources[first].splits["train"]), job.mixture[first])
+    done = {artifact.kind for artifact in there}
+    objective = type(job.train.objective).__name__
+    return Forecast(
+        base=name,
+        num_parameters=base.num_parameters,
+        sources=sources,
+        mixture=job.mixture,
+        shape=shape,
+        objective=objective,
+        memory_bytes=_memory(base.num_parameters, shape, size, teacher=objective == "StayClose"),
+        disk_bytes=_disk(base.num_parameters, sources),
+        seconds=_seconds(job, base.num_parameters, sources, shape, done, store),
+        done=[artifact.name for artifact in there],
+    )
+
+
+def _look_for(job: Adapt | Pretrain, store: Store) -> list[Artifact]:
+    """The artifacts of this job that are there, up to the first that is not."""
+    found: list[Artifact] = []
+    try:
+        job(DryStore(store.root, on_made=lambda artifact, fresh: found.append(artifact)))
+    except (NotMade, Unread):
+        pass
+    return found
+
+
+def _counted(job: Adapt | Pretrain, tokens: Artifact) -> dict[str, SourceForecast]:
+    ledger = tokens.ledger
+    return {
+        name: SourceForecast(
+            paths=list(paths),
+            documents=ledger.read[name].documents,
+            text_bytes=ledger.read[name].bytes,
+            tokens=ledger.read[name].tokens,
+            splits={
+                split: ledger.fates[name][split].tokens if split in ledger.fates[name] else 0
+                for split in ("train", "validation", "test")
+            },
+            dropped={
+                fate: amount.documents for fate, amount in ledger.fates[name].items() if fate.startswith("dropped")
+            },
+            exact=True,
+        )
+        for name, paths in job.sources.items()
+    }
+
+
+def _foretold(job: Adapt | Pretrain, base: Any) -> dict[str, SourceForecast]:
+    return {name: _foretell(job, base, paths) for name, paths in job.sources.items()}
+
+
+def _foretell(job: Adapt | Pretrain, base: Any, paths: tuple[str, ...]) -> SourceForecast:
+    seen = survey(paths, job.ingest, budget_seconds=0.4, budget_bytes=400_000)
+    scale = 1 / seen.share_seen if seen.share_seen else 1.0
+    text_bytes = seen.text_total if seen.share_seen else seen.bytes_total  # nothing seen: by the size of the files
+    texts = [row["text"] for row in seen.docs]
+    sample_bytes = sum(row["num_bytes"] for row in seen.docs)
+    per_byte = 1 / BYTES_PER_TOKEN
+    if isinstance(base, Base) and texts:
+        encoded = base.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        per_byte = sum(len(one.ids) + 1 for one in encoded) / max(1, sample_bytes)
+    repeated = 1 - len({row["id"] for row in seen.docs}) / len(seen.docs) if seen.docs else 0.0
+    tokens = text_bytes * per_byte
+    usable = tokens * (1 - repeated)
+    test, validation = job.curate.split.test, job.curate.split.validation
+    dropped = {reason: count * scale for reason, count in seen.dropped.items()}
+    if repeated:
+        dropped["dropped: duplicate"] = repeated * seen.num_docs * scale
+    return SourceForecast(
+        paths=list(paths),
+        documents=(seen.num_docs + sum(seen.dropped.values())) * scale,
+        text_bytes=text_bytes,
+        tokens=tokens,
+        splits={"train": usable * (1 - test - validation), "validation": usable * validation, "test": usable * test},
+        dropped=dropped,
+        exact=False,
+        share_seen=seen.share_seen,
+    )
+
+
+def _memory(num_parameters: int, shape: TrainingShape, size: Mapping[str, Any], *, teacher: bool) -> float:
+    """Weights, gradients and two AdamW moments in float32, and the activations of one micro-batch.
+
+    Activations per token and layer: 34 width + 5 heads * window bytes in 16 bits (Korthikanti et al. 2022, arXiv
+    2205.05198, eq. 2), the attention matrix being kept.
+    """
+    width = size.get("hidden_size") or size.get("n_embd") or 1024
+    layers = size.get("num_hidden_layers") or size.get("n_layer") or 12
+    heads = size.get("num_attention_heads") or size.get("n_head") or 12
+    tokens = shape.micro_rows * shape.window
+    activations = tokens * layers * (34 * width + 5 * heads * shape.window)
+    return PROCESS_BYTES + (16 + 4 * teacher) * num_parameters + activations
+
+
+def _disk(num_parameters: int, sources: Mapping[str, SourceForecast]) -> float:
+    """Document tables twice (compressed to about a third), tokens, a checkpoint of 12 bytes a weight, the model twice."""
+    text = sum(source.text_bytes for source in sources.values())
+    tokens = sum(source.tokens for source in sources.values())
+    return 2 * text / 3 + 4 * tokens + 12 * num_parameters + 2 * 2 * num_parameters
+
+
+def _seconds(
+    job: Adapt | Pretrain,
+    num_parameters: int,
+    sources: Mapping[str, SourceForecast],
+    shape: TrainingShape,
+    done: set[str],
+    store: Store,
+) -> dict[str, float]:
+    text = sum(source.text_bytes for source in sources.values())
+    pace = train_flops(store) / (6 * num_parameters)  # tokens per second
+    seconds = {
+        "docs": text / READ_BYTES,
+        "corpus": text / CURATE_BYTES,
+        "tokens": text / ENCODE_BYTES,
+        "train": shape.tokens / pace,
+    }
+    if isinstance(job, Adapt):
+        limit = job.evaluate.max_tokens or float("inf")
+        scored = sum(min(source.splits["test"], limit) for source in sources.values())
+        seconds["evidence"] = 2 * scored / pace * SCORE_TO_TRAIN * (3 if job.evaluate.precision == "fp32" else 1)
+    return {stage: value for stage, value in seconds.items() if stage not in done or stage == "evidence"}
+
+
+def train_flops(store: Store) -> float:
+    """Floating-point operations per second of training: of the store's last run, else from a product of 0.05 s."""
+    runs = [artifact.facts for artifact in store.artifacts() if artifact.kind == "train"]
+    if runs:
+        return runs[-1]["tokens_per_second"] * 6 * runs[-1]["num_parameters"]
+    left = np.ones((768, 768), np.float32)
+    left @ left
+    fastest = min(_time(lambda: left @ left) for _ in range(8))  # the least is what the machine can do undisturbed
+    return TRAIN_TO_PRODUCT * 2 * 768**3 / fastest
+
+
+def _time(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def show_forecast(one: Forecast) -> None:
+    """The forecast on the terminal."""
+    console = Console(highlight=False)
+    table = Table("source", "documents", "text", "tokens", "train", "validation", "test", "known", box=None)
+    for name, source in one.sources.items():
+        origin = "exact" if source.exact else f"{source.share_seen:.0%} read"
+        splits = (round_number(source.splits[split]) for split in ("train", "validation", "test"))
+        table.add_row(
+            name, round_number(source.documents), f"{source.text_bytes / 1e6:,.1f} MB", round_number(source.tokens),
+            *splits, origin,
+        )  # fmt: skip
+    console.print(table)
+    for name, source in one.sources.items():
+        if source.dropped:
+            reasons = ", ".join(f"{round_number(n)} {reason}" for reason, n in source.dropped.items())
+            console.print(f"{name}: {reasons}")
+        elif not source.exact:
+            console.print(f"{name}: nothing to drop in what was looked at")
+    if not all(source.exact for source in one.sources.values()):
+        console.print("[dim]Text that training and test share is found while running.[/dim]")
+    mixture = ", ".join(
+        f"{round_number(share * one.shape.tokens)} of {name} "
+        f"({share * one.shape.tokens / max(1, one.sources[name].splits['train']):.2f} passes)"
+        for name, share in one.mixture.items()
+    )
+    console.print(f"\nbase      {one.base}, {one.num_parameters:,} parameters")
+    console.print(f"training  {one.objective}, {round_number(one.shape.tokens)} tokens: {mixture}")
+    console.print(
+        f"          {one.shape.steps:,} steps of {one.shape.rows} rows of {one.shape.window}, "
+        f"{one.shape.micro_rows} at once, peak rate {one.shape.rate:.2g}"
+    )
+    stages = ", ".join(f"{stage} {clock(value)}" for stage, value in one.seconds.items())
+    console.print(f"memory    about {one.memory_bytes / 1e9:.1f} GB")
+    console.print(f"disk      about {one.disk_bytes / 1e6:,.0f} MB")
+    console.print(f"time      about {clock(sum(one.seconds.values()))} ({stages})")
+    console.print(f"done      {', '.join(one.done) or 'nothing yet'}")
+
+
+def round_number(value: float) -> str:
+    """1234567 -> '1.23 M'; small numbers as they are."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.0f}"

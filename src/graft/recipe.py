@@ -76,7 +76,7 @@ def overlay(settings: Any, changes: Sequence[str]) -> Any:
             if not isinstance(at.get(key), dict):
                 at[key] = {} if at.get(key) is None else {at[key]: {}} if isinstance(at[key], str) else at[key]
             at = at[key]
-        at[last] = yaml.safe_load(value)
+        at[last] = _plain(yaml.compose(value, Loader=yaml.SafeLoader), (), {}, Path("--set"))
     return settings
 
 

@@ -7,14 +7,12 @@ progress lives in `drafts/` under the name it will have, survives a kill, and is
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import inspect
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +23,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from graft.core.errors import FaultError, UsageError, nearest
+from graft.core.errors import UsageError, nearest
+from graft.core.files import as_disk_full, write_whole
+from graft.core.fingerprint import Fingerprints, Unread
 from graft.core.ledger import Ledger
 from graft.core.settings import to_json
 
@@ -83,6 +83,12 @@ class Store:
 
     root: Path
     on_made: Callable[[Artifact, bool], None] = lambda artifact, fresh: None
+
+    @property
+    def prints(self) -> Fingerprints:
+        """The memory of file contents, by which inputs from outside are known."""
+        self._make_room(self.root)
+        return Fingerprints(self.root / "fingerprints.json")
 
     @classmethod
     def default(cls) -> Store:
@@ -147,22 +153,26 @@ class Store:
             write_whole(draft / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False))
             os.replace(draft.path, final)
         except OSError as error:
-            raise _as_disk_full(error, draft.path) or error from error
+            raise as_disk_full(error, draft.path) or error from error
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         """One process at a time builds an artifact; a second waits and then finds it."""
-        drafts = self.root / "drafts"
-        try:
-            drafts.mkdir(parents=True, exist_ok=True)
-            lock = (drafts / f"{name}.lock").open("w")
-        except OSError as error:
-            raise _as_disk_full(error, drafts) or UsageError(
-                f"cannot write to the store: {error.strerror}", where=str(self.root), do="choose another --store"
-            ) from error
-        with lock:
+        drafts = self._make_room(self.root / "drafts")
+        with (drafts / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @staticmethod
+    def _make_room(folder: Path) -> Path:
+        """The folder, made where it is missing. Errors: UsageError where it cannot be, FaultError on a full disk."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise as_disk_full(error, folder) or UsageError(
+                f"cannot write to the store: {error.strerror}", where=str(folder), do="choose another --store"
+            ) from error
+        return folder
 
     def artifacts(self) -> list[Artifact]:
         """Every finished artifact, oldest first."""
@@ -208,23 +218,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, path)
+class NotMade(Exception):
+    """What a dry store raises for the first artifact that is not there."""
 
 
-def _as_disk_full(error: OSError, path: Path) -> FaultError | None:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return None
-    there = next(p for p in (path, *path.parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    return FaultError(
-        f"no room to write ({error.strerror}; {free / 1e6:.0f} MB free)",
-        where=str(path),
-        do="free some space or choose another --store, then run the same command again: finished work is kept",
-    )
+@dataclass(frozen=True)
+class DryStore(Store):
+    """A store that finds and never makes: a job called with it stops, with NotMade, where work would begin."""
+
+    @property
+    def prints(self) -> Fingerprints:
+        return Fingerprints(self.root / "fingerprints.json", may_read=False)
+
+    def make(
+        self,
+        kind: str,
+        settings: Any,
+        inputs: Mapping[str, Artifact | str],
+        code: tuple[ModuleType | type, ...],
+        build: Callable[[Draft], None],
+    ) -> Artifact:
+        """The artifact of this request. Errors: NotMade when it is not there."""
+        found = self.find(kind, settings, inputs, code)
+        if found is None:
+            raise NotMade(kind)
+        self.on_made(found, False)
+        return found

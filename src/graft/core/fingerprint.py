@@ -7,14 +7,21 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from graft.core.artifact import write_whole
+from graft.core.files import write_whole
+
+
+class Unread(Exception):
+    """A file whose content is not known yet, asked of a memory that may not read."""
 
 
 class Fingerprints:
-    """Content hashes of files, cached in `memory` (a JSON file in the store)."""
+    """Content hashes of files, cached in `memory` (a JSON file in the store).
 
-    def __init__(self, memory: Path) -> None:
-        self.memory = memory
+    may_read False: only what is remembered is known, and a file that is not raises Unread.
+    """
+
+    def __init__(self, memory: Path, *, may_read: bool = True) -> None:
+        self.memory, self.may_read = memory, may_read
         self.known: dict[str, str] = json.loads(memory.read_text()) if memory.exists() else {}
 
     def of(self, files: Iterable[Path], root: Path | None = None) -> str:
@@ -25,6 +32,8 @@ class Fingerprints:
             seen = path.stat()
             key = f"{path.resolve()}|{seen.st_size}|{seen.st_mtime_ns}"
             if key not in self.known:
+                if not self.may_read:
+                    raise Unread(path)
                 with path.open("rb") as stream:
                     self.known[key] = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
                 changed = True

@@ -10,18 +10,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "false")  # else importing Daft calls its makers' servers
 
 import daft
 from daft import DataFrame, col
 
+# One row group at a time: Daft's default reads far ahead of whoever uses the text, up to the whole file (0.7.26).
+daft.set_execution_config(scantask_max_parallel=1)
+
 __all__ = ["DataFrame", "col", "daft", "mark", "noted", "parquet", "usable"]
 
 
 def parquet(path: Path) -> DataFrame:
-    """The rows of one file, in its order; characters that Daft would expand as a pattern are taken as they are."""
-    return daft.read_parquet(re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path)))
+    """The rows of one file, in its order, row group by row group.
+
+    Characters that Daft would expand as a pattern are escaped; of such a path Daft reads all row groups at once.
+    """
+    escaped = re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+    num_groups = pq.ParquetFile(path).num_row_groups if escaped == str(path) else 0
+    if num_groups < 2:
+        return daft.read_parquet(escaped)
+    return daft.read_parquet([escaped] * num_groups, row_groups=[[number] for number in range(num_groups)])
 
 
 def usable(docs: DataFrame) -> DataFrame:

@@ -40,16 +40,24 @@ class Pretrain:
         if not self.text:
             raise UsageError("text names no path", allowed="one or more folders or files")
 
+    @property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Paths by source name; the text that is trained on comes first."""
+        return {"general": self.text} | ({"vocabulary": self.vocabulary_text} if self.vocabulary_text else {})
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        """Share of the training tokens by source."""
+        return {"general": 1.0}
+
     def __call__(self, store: Store) -> Path:
         """Run every stage that is not done yet; returns the folder with the model."""
-        docs: dict[str, Artifact] = {"general": ingest(self.text, "general", self.ingest, store=store)}
-        if self.vocabulary_text:
-            docs["vocabulary"] = ingest(self.vocabulary_text, "vocabulary", self.ingest, store=store)
+        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
         begun = initialize(corpus, self.initialize, store=store)
         start = Base(begun.name, begun / "model")
         tokens = tokenize(corpus, start, self.tokenize, store=store)
-        trained = train(start, tokens, {"general": 1.0}, self.train, store=store)
+        trained = train(start, tokens, self.mixture, self.train, store=store)
         out = put_out(Path(self.out), {"model": trained / "model"})
         (out / "model" / "training.json").write_text(json.dumps(training_notes(trained), indent=1))
         return out

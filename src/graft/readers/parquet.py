@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pyarrow as pa
+
 from graft.readers.piece import NO_FIELD, NOT_TEXT, UNDECODABLE, File, Piece, piece
 
 
@@ -29,7 +31,7 @@ def read(file: File, field: str) -> Iterator[Piece]:
                 parent, seen = f"{file.name}#{number}", _share(file, number, total)
                 text = value.as_py()
                 yield piece(text, parent, seen) if text is not None else Piece("", parent, 0, seen, NO_FIELD)
-    except (DaftCoreException, UnicodeDecodeError):
+    except (DaftCoreException, pa.ArrowInvalid, UnicodeDecodeError):
         yield Piece(
             "", f"{file.name}#{number + 1}", file.size - _share(file, number, number + 1), file.size, UNDECODABLE
         )

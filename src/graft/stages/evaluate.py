@@ -10,7 +10,6 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.evidence import write_evidence
-from graft.core.fingerprint import Fingerprints
 from graft.core.progress import Progress
 from graft.stages.tokenize import sources
 
@@ -33,7 +32,6 @@ class Evaluate:
 
 def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, store: Store) -> Artifact:
     """Kind "evidence": per source a Parquet file of targets and nats (see graft.core.evidence)."""
-    memory = Fingerprints(store.root / "fingerprints.json")
     window = settings.window or min(model.window, 2048)
     if window > model.window:
         raise UsageError(
@@ -41,7 +39,7 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
             where=str(model.folder / "config.json"),
             allowed=f"1 to {model.window}",
         )
-    inputs = {"model": model.fingerprint(memory), "tokens": tokens}
+    inputs = {"model": model.fingerprint(store.prints), "tokens": tokens}
     return store.make(
         "evidence",
         settings,

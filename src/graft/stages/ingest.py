@@ -91,10 +91,9 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
     intakes = [look_up(path, f"{Path(path).name}/" if len(paths) > 1 else "") for path in paths]
     if not intakes:
         raise UsageError(f"source {source!r} has no path", allowed="a folder, a file, hf://OWNER/NAME, embedded:prose")
-    prints = Fingerprints(store.root / "fingerprints.json")
     inputs: dict[str, Artifact | str] = {"source": source}
     for number, intake in enumerate(intakes):
-        inputs[f"path {number}"] = _identity(intake, prints)
+        inputs[f"path {number}"] = _identity(intake, store.prints)
     code = dict.fromkeys((Ingest, *READING, *(part for intake in intakes for part in intake.code)))
     return store.make("docs", settings, inputs, tuple(code), lambda draft: _write(intakes, source, settings, draft))
 

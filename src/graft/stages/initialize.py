@@ -39,6 +39,12 @@ class Initialize:
         if self.vocabulary < 300:
             raise UsageError(f"vocabulary is {self.vocabulary}", allowed="300 or more: 256 bytes, marks and merges")
 
+    @property
+    def num_parameters(self) -> int:
+        """Of a Llama-type network with tied embeddings: per layer four attention and three feed-forward matrices."""
+        layer = 4 * self.width**2 + 3 * self.width * self.feed_forward + 2 * self.width
+        return self.vocabulary * self.width + self.layers * layer + self.width
+
 
 def initialize(corpus: Artifact, settings: Initialize = Initialize(), *, store: Store) -> Artifact:
     """Kind "base": `model/` in Hugging Face form, with a tokenizer that has read the corpus's training split."""
@@ -50,6 +56,8 @@ def initialize(corpus: Artifact, settings: Initialize = Initialize(), *, store: 
 def _build(draft: Draft, corpus: Artifact, settings: Initialize) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from graft.tensors.weights import quiet
 
     folder = draft / "model"
     folder.mkdir(exist_ok=True)
@@ -73,7 +81,8 @@ def _build(draft: Draft, corpus: Artifact, settings: Initialize) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model = LlamaForCausalLM(config)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    with quiet():
+        model.to(torch.bfloat16).save_pretrained(folder)
     draft.facts |= {"num_parameters": sum(p.numel() for p in model.parameters())}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ class Survey:
     num_docs, text_bytes: usable documents, and bytes of UTF-8 text, in what was read.
     docs: some of these documents (rows of graft.core.doc), evenly spread over them; the last one of a long plain
         text file is its beginning.
+    dropped: how many documents of what was read could not be used, by reason.
     exact: everything was read, and num_docs and text_bytes are the truth.
     """
 
@@ -37,6 +39,7 @@ class Survey:
     num_docs: int
     text_bytes: int
     docs: list[dict]
+    dropped: dict[str, int]
     exact: bool
 
     @property
@@ -70,6 +73,7 @@ def survey(
     expected = sum(_text_expected(intake) for intake in intakes)
     kept_share = min(1.0, budget_bytes / max(1.0, min(expected, MEASURED * budget_bytes)))
     docs: list[dict] = []
+    dropped: Counter[str] = Counter()
     num_docs = text_bytes = seen_total = 0
     exact = not remote
     for sample in (sample for intake in intakes for sample in _samples(intake, budget_bytes // len(intakes), settings)):
@@ -79,7 +83,9 @@ def survey(
         seen = within = 0
         for read_bytes, one in sample.pieces:
             seen += read_bytes
-            if not one.dropped:
+            if one.dropped:
+                dropped[one.dropped] += 1
+            else:
                 if math.floor((num_docs + 1) * kept_share) > math.floor(num_docs * kept_share):
                     docs.append(doc.doc_row(one.text, source="", position=len(docs), parent=one.parent))
                 num_docs += 1
@@ -93,7 +99,7 @@ def survey(
         text_bytes += within
     exact = exact and seen_total >= bytes_total
     share = 1.0 if exact else min(1.0, seen_total / max(1, bytes_total))
-    return Survey(sum(count for count, _ in sizes), bytes_total, share, num_docs, text_bytes, docs, exact)
+    return Survey(sum(count for count, _ in sizes), bytes_total, share, num_docs, text_bytes, docs, dict(dropped), exact)
 
 
 def _text_expected(intake: Intake) -> float:

@@ -21,7 +21,6 @@ from graft.core.base import Base, Marks
 from graft.core.doc import SPLITS
 from graft.core.encoder import Encoded, Encoder
 from graft.core.errors import UsageError
-from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Amount, Ledger
 from graft.core.progress import Progress
 from graft.core.shards import TokenSource
@@ -49,8 +48,7 @@ def tokenize(corpus: Artifact, base: Base, settings: Tokenize = Tokenize(), *, s
 
     Documents marked as dropped are counted in tokens too, and not written.
     """
-    memory = Fingerprints(store.root / "fingerprints.json")
-    inputs = {"corpus": corpus, "tokenizer": base.tokenizer_fingerprint(memory)}
+    inputs = {"corpus": corpus, "tokenizer": base.tokenizer_fingerprint(store.prints)}
     code = (sys.modules[__name__], encoder, edges)
     return store.make("tokens", settings, inputs, code, lambda draft: _write(draft, corpus, base, settings))
 

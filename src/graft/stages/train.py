@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
-from graft.core.fingerprint import Fingerprints
 from graft.core.shards import TokenSource
 from graft.core.shelf import Shelf
 from graft.objectives.causal import Causal
@@ -61,7 +61,7 @@ class Train:
         if self.rate is not None and self.rate <= 0 or self.rewarm <= 0:
             raise UsageError(f"rate is {self.rate} and rewarm {self.rewarm}", allowed="more than 0")
 
-    def shape(self, base: Base, domain_tokens: int, domain_share: float) -> TrainingShape:
+    def shape(self, base: Sized, domain_tokens: int, domain_share: float) -> TrainingShape:
         """Every automatic value settled, without torch: what `graft plan` shows and what `train` runs.
 
         Errors: UsageError when the window is larger than the model's.
@@ -70,7 +70,6 @@ class Train:
         if window > base.window:
             raise UsageError(
                 f"window is {window}, and the model reads at most {base.window} tokens",
-                where=str(base.folder / "config.json"),
                 allowed=f"1 to {base.window}",
             )
         tokens = self.tokens or max(window, round(domain_tokens / domain_share))
@@ -101,13 +100,22 @@ class TrainingShape:
         return self.rows * self.window * self.steps
 
 
-def peak_rate(base: Base) -> float:
+class Sized(Protocol):
+    """What of a base decides the size of a run."""
+
+    @property
+    def window(self) -> int: ...
+    @property
+    def num_parameters(self) -> int: ...
+    @property
+    def training_notes(self) -> Mapping[str, Any]: ...
+
+
+def peak_rate(base: Sized) -> float:
     """The peak rate of the base's pre-training, from its training.json ("peak_lr") where its makers left one.
 
     Else the rule of thumb of Kaplan et al. 2020 (arXiv 2001.08361, eq. D.1): 0.003239 - 0.0001395 ln N.
     """
-    import math
-
     noted = base.training_notes.get("peak_lr")
     return float(noted) if noted else max(1e-5, 0.003239 - 0.0001395 * math.log(base.num_parameters))
 
@@ -119,8 +127,7 @@ def train(
 
     mixture: share of the training tokens per source; the first source is the domain.
     """
-    memory = Fingerprints(store.root / "fingerprints.json")
-    inputs: dict[str, Any] = {"base": base.fingerprint(memory), "tokens": tokens}
+    inputs: dict[str, Any] = {"base": base.fingerprint(store.prints), "tokens": tokens}
     inputs |= {f"share of {name}": f"{share:.9g}" for name, share in mixture.items()}
     code = (sys.modules[__name__], type(settings.objective), type(settings.schedule))
     named = sources(tokens)

@@ -50,13 +50,13 @@ def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) 
     stored = stored_type(base_folder)
     trained = {name: weight.detach() for name, weight in model.hf.state_dict().items()}
     rounded = {name: _round(weight, stored) for name, weight in trained.items()}
-    with _quiet():
+    with quiet():
         model.hf.save_pretrained(folder, state_dict=dict(rounded))  # it takes tied entries out of what it is given
     _say_type(folder / "config.json", stored)
     for name in TOKENIZER_FILES:
         if (base_folder / name).exists():
             shutil.copyfile(base_folder / name, folder / name)
-    with _quiet():
+    with quiet():
         again = Model.load(folder, precision="fp32", device=model.device)
     kept = {name: weight.clone() for name, weight in trained.items()}
     model.hf.load_state_dict({name: weight.float() for name, weight in rounded.items()}, assign=False)
@@ -100,7 +100,7 @@ def _logits(model: Model, texts_PT: Tensor) -> Tensor:
 
 def open_model(folder: Path, precision: Precision, *, frozen: bool = False) -> Model:
     """A model on the best device there is; frozen: for looking at, never trained."""
-    with _quiet():
+    with quiet():
         model = Model.load(folder, precision=precision, device="cuda" if torch.cuda.is_available() else "cpu")
     model.hf.eval()
     if frozen:
@@ -109,7 +109,7 @@ def open_model(folder: Path, precision: Precision, *, frozen: bool = False) -> M
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers' own progress bars off for a moment; whoever wants them keeps them."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
