@@ -21,12 +21,12 @@ from graft.core.doc import SPLITS, doc_id
 from graft.core.errors import UsageError
 from graft.core.frames import DataFrame, daft
 from graft.core.ledger import Amount
-from graft.core.ngrams import PIECE, ngrams
+from graft.core.ngrams import PIECE, Held, ngrams
 from graft.core.split import Split
 from graft.stages.curate import Curate, curate
 from graft.stages.ingest import ingest
 from graft.steps.exact_duplicates import ExactDuplicates
-from graft.steps.overlap import Held, Overlap
+from graft.steps.overlap import Overlap
 
 WORDS = [f"w{i}" for i in range(5000)]
 

@@ -238,6 +238,7 @@ def test_blocks_of_llamas_kind_are_recognised_and_given_back() -> None:
     assert taken["gemma2"] == taken["gpt2"] == taken["gpt_neox"] == []  # 1 + weight, LayerNorm
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_recomputed_activations_give_the_same_gradients() -> None:
     model = build("llama", pieces.NAME)
     model.hf.gradient_checkpointing_enable()

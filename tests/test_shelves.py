@@ -54,7 +54,9 @@ def test_a_plugin_has_exactly_its_shelfs_verb(shelf, name):
     kind = Shelf(shelf).load(name)
     assert list(inspect.signature(getattr(kind, verb)).parameters)[1:] == parameters
     public = {
-        key for key, value in vars(kind).items() if inspect.isfunction(value) and (not key.startswith("_") or key == verb)
+        key
+        for key, value in vars(kind).items()
+        if inspect.isfunction(value) and (not key.startswith("_") or key == verb)
     }
     assert public == {verb}
 

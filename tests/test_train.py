@@ -139,8 +139,6 @@ def test_a_loss_that_is_not_finite_names_the_documents_and_spares_the_weights(wo
     assert all(torch.equal(before[name], after[name]) or before[name].isnan().any() for name in before)
 
 
-
-
 def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path):
     """Kill -9 in three different places, one after the other, in processes of their own."""
     plain = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path / "plain"))
@@ -187,7 +185,9 @@ def test_a_model_that_does_not_survive_saving_is_refused(world, tmp_path, monkey
     save = type(model.hf).save_pretrained
 
     def losing(self, folder, state_dict):
-        state_dict["model.layers.0.mlp.up_proj.weight"] = torch.zeros_like(state_dict["model.layers.0.mlp.up_proj.weight"])
+        state_dict["model.layers.0.mlp.up_proj.weight"] = torch.zeros_like(
+            state_dict["model.layers.0.mlp.up_proj.weight"]
+        )
         save(self, folder, state_dict=state_dict)
 
     texts = torch.arange(30).view(3, 10)

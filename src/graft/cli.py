@@ -87,8 +87,10 @@ def plan(
 
 
 @app.command()
-def ls(shelf: Annotated[Optional[str], typer.Argument(help='A shelf, or "artifacts".')] = None,  # noqa: UP045
-       store: StoreOption = None) -> None:
+def ls(
+    shelf: Annotated[Optional[str], typer.Argument(help='A shelf, or "artifacts".')] = None,  # noqa: UP045
+    store: StoreOption = None,
+) -> None:
     """List the shelves, the plug-ins of one, or the artifacts of the store."""
     from graft.listing import show_artifacts, show_shelf, show_shelves
 

@@ -1,9 +1,9 @@
 """The errors a user can meet, each naming the value, the place, what is allowed and what to do.
 
-    GraftError
-    |- UsageError   the request was wrong (exit code 2); also a ValueError
-    |- FaultError   the request was right and something failed (exit code 1); also a RuntimeError
-    |- GateClosed   everything worked and a gate said no (exit code 3)
+GraftError
+|- UsageError   the request was wrong (exit code 2); also a ValueError
+|- FaultError   the request was right and something failed (exit code 1); also a RuntimeError
+|- GateClosed   everything worked and a gate said no (exit code 3)
 """
 
 from __future__ import annotations

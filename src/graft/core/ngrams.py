@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -19,6 +20,7 @@ Indices = NDArray[np.int64]
 CHARACTER_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 WORD_BASE = 0xD1342543DE82EF95
 PIECE = 1 << 21  # characters hashed at a time; about 60 bytes of memory each
+SLOTS = 8  # of the sieve, per n-gram held: at most one look-up in 8 of those that find nothing is repeated in full
 LAST_CODE = 0x33480  # beyond it Unicode 16 has no letters
 UNSPACED = (
     (0x0E00, 0x0E7F),  # Thai
@@ -49,6 +51,35 @@ def ngrams(texts: Sequence[str], n: int) -> tuple[Hashes, Indices]:
     if not hashes:
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     return np.concatenate(hashes), np.concatenate(owners)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A set of n-grams to look others up in: sorted, behind a sieve that answers most of them with one look."""
+
+    sorted: Hashes
+    found: NDArray[np.bool_]  # which of them training text has
+    sieve: NDArray[np.bool_]
+    shift: np.uint64
+
+    @classmethod
+    def of(cls, grams: Hashes) -> Held:
+        unique = np.unique(grams)
+        bits = min(30, max(10, int(len(unique) * SLOTS).bit_length()))
+        shift = np.uint64(64 - bits)
+        sieve = np.zeros(1 << bits, np.bool_)
+        sieve[unique >> shift] = True
+        return cls(unique, np.zeros(len(unique), np.bool_), sieve, shift)
+
+    def place(self, grams: Hashes) -> NDArray[np.int64]:
+        """Where in `sorted` these n-grams, which are all held, stand."""
+        return np.searchsorted(self.sorted, grams)
+
+    def hits(self, grams: Hashes) -> NDArray[np.int64]:
+        """Places of those of `grams` that are held."""
+        likely = grams[self.sieve[grams >> self.shift]]
+        places = np.minimum(np.searchsorted(self.sorted, likely), len(self.sorted) - 1)
+        return np.unique(places[self.sorted[places] == likely])
 
 
 def _batches(texts: Sequence[str]):

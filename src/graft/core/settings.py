@@ -30,9 +30,7 @@ def to_json(settings: Any) -> Any:
     """Settings as plain JSON values; plug-ins become {name: {field: value}}."""
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
         hints = typing.get_type_hints(type(settings), include_extras=True)
-        return {
-            f.name: _field_to_json(getattr(settings, f.name), hints[f.name]) for f in dataclasses.fields(settings)
-        }
+        return {f.name: _field_to_json(getattr(settings, f.name), hints[f.name]) for f in dataclasses.fields(settings)}
     if isinstance(settings, tuple | list):
         return [to_json(item) for item in settings]
     if isinstance(settings, Mapping):

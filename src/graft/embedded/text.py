@@ -27,33 +27,24 @@ from graft.readers.piece import Piece, piece
 SCHEME = "embedded:"
 NAMES = ("embedded:prose", "embedded:prose-full", "embedded:code")
 
-# (import name, distribution name). The order decides which package keeps a paragraph that several have.
+# (import name, distribution name) of what a plain installation brings. The order decides which package keeps a paragraph that several have.
 QUICK = (("numpy", "numpy"), ("networkx", "networkx"), ("torch", "torch"), ("huggingface_hub", "huggingface-hub"))
 REST = (
     ("transformers", "transformers"),
     ("sympy", "sympy"),
-    ("scipy", "scipy"),
-    ("sklearn", "scikit-learn"),
     ("daft", "daft"),
-    ("openai", "openai"),
-    ("selenium", "selenium"),
-    ("peft", "peft"),
-    ("accelerate", "accelerate"),
     ("pydantic", "pydantic"),
-    ("narwhals", "narwhals"),
     ("mpmath", "mpmath"),
-    ("setuptools", "setuptools"),
-    ("pip", "pip"),
-    ("hypothesis", "hypothesis"),
-    ("trio", "trio"),
-    ("plotly", "plotly"),
     ("pygments", "Pygments"),
     ("rich", "rich"),
     ("pyarrow", "pyarrow"),
     ("jinja2", "Jinja2"),
     ("fsspec", "fsspec"),
-    ("joblib", "joblib"),
     ("babel", "babel"),
+    ("trafilatura", "trafilatura"),
+    ("typer", "typer"),
+    ("regex", "regex"),
+    ("click", "click"),
 )
 TOPICS = "pydoc_data.topics"
 TESTS = {"test", "tests", "testing", "idle_test", "conftest.py"}

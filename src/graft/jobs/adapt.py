@@ -80,12 +80,12 @@ class Adapt:
         findings = examine(before, after, self.examine, store=store)
         paths = {name: list(paths) for name, paths in self.sources.items()}
         line = [*docs.values(), corpus, tokens, before, trained, after, findings]
-        materials = Materials(
-            corpus, tokens, trained, before, after, findings, self.base, paths, line, self.notes
-        )
+        materials = Materials(corpus, tokens, trained, before, after, findings, self.base, paths, line, self.notes)
         page = report(materials, self.report, store=store)
-        out = put_out(Path(self.out), {"model": trained / "model", "report.html": page / "report.html",
-                                       "summary.json": page / "summary.json"})
+        out = put_out(
+            Path(self.out),
+            {"model": trained / "model", "report.html": page / "report.html", "summary.json": page / "summary.json"},
+        )
         return Outcome(out, json.loads((page / "summary.json").read_text()), [*line, page])
 
 
@@ -115,9 +115,7 @@ def adapt(
 
     objective: a plug-in, its name, or {name: {settings}}. Errors: UsageError, FaultError (see graft.core.errors).
     """
-    training = replace(
-        settings.train, tokens=tokens, objective=build_plugin(Shelf("objectives"), objective), seed=seed
-    )
+    training = replace(settings.train, tokens=tokens, objective=build_plugin(Shelf("objectives"), objective), seed=seed)
     job = replace(
         settings,
         base=str(base),

@@ -22,7 +22,8 @@ class WarmStableDecay:
     def __post_init__(self) -> None:
         if min(self.warmup, self.decay) < 0 or self.warmup + self.decay > 1:
             raise UsageError(
-                f"warmup is {self.warmup} and decay is {self.decay}", allowed="shares of the steps that sum to at most 1"
+                f"warmup is {self.warmup} and decay is {self.decay}",
+                allowed="shares of the steps that sum to at most 1",
             )
         if not 0 <= self.floor <= 1:
             raise UsageError(f"floor is {self.floor}", allowed="a share of the peak rate, 0 to 1")

@@ -99,7 +99,9 @@ def survey(
         text_bytes += within
     exact = exact and seen_total >= bytes_total
     share = 1.0 if exact else min(1.0, seen_total / max(1, bytes_total))
-    return Survey(sum(count for count, _ in sizes), bytes_total, share, num_docs, text_bytes, docs, dict(dropped), exact)
+    return Survey(
+        sum(count for count, _ in sizes), bytes_total, share, num_docs, text_bytes, docs, dict(dropped), exact
+    )
 
 
 def _text_expected(intake: Intake) -> float:

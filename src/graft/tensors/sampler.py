@@ -134,8 +134,11 @@ class Sampler:
     def batch(self, k: int, rank: int = 0, ranks: int = 1) -> Batch:
         """Batch k (this rank's rows of it)."""
         rows = self.pieces(k, rank, ranks)
-        return pack([[self._stretch(piece) for piece in row] for row in rows],
-                    [self.names.index(row[0].source) for row in rows], self.window)
+        return pack(
+            [[self._stretch(piece) for piece in row] for row in rows],
+            [self.names.index(row[0].source) for row in rows],
+            self.window,
+        )
 
     def _stretch(self, piece: Piece) -> np.ndarray:
         return self.streams[piece.source].tokens.tokens(piece.document, piece.first, piece.last + 1)
