@@ -105,7 +105,7 @@ class Rows:
         return self.batches[k]
 
 
-def run_graft(precision: str = "bf16") -> dict[str, Any]:
+def run_graft(micro_rows: int = B) -> dict[str, Any]:
     """Our training loop with the plain objective."""
     from graft.objectives.causal import Causal
     from graft.tensors.loop import Pace, run
@@ -113,13 +113,13 @@ def run_graft(precision: str = "bf16") -> dict[str, Any]:
     from graft.tensors.run import adamw
     from graft.tensors.verify import verify
 
-    model = Model(fresh_model(), precision=precision)  # type: ignore[arg-type]
+    model = Model(fresh_model(), precision="bf16")
     batches = rows(WARM_UP + MEASURED)
     verify(model, batches[0])
     model.hf.train()
     loss = Causal().bind(Path(), lambda _: model)
     optimizer = adamw(model, rate=LEARNING_RATE, betas=(0.9, 0.999), weight_decay=0.0)
-    pace = Pace(rate=lambda _: LEARNING_RATE, micro_rows=B, clip=1.0, seed=0)
+    pace = Pace(rate=lambda _: LEARNING_RATE, micro_rows=micro_rows, clip=1.0, seed=0)
     clock, losses = Clock(), []
     for step in run(model, loss, Rows(batches), optimizer, pace, 0, len(batches)):  # type: ignore[arg-type]
         losses.append(step.loss)
@@ -127,7 +127,7 @@ def run_graft(precision: str = "bf16") -> dict[str, Any]:
     return clock.report(losses)
 
 
-def run_trainer(packed: bool) -> dict[str, Any]:
+def run_trainer(packed: bool = True, micro_rows: int = B) -> dict[str, Any]:
     """transformers' Trainer; packed: it is told where documents begin, as we are (else rows are read as one text)."""
     batches = rows(WARM_UP + MEASURED)
     clock, losses = Clock(), []
@@ -149,7 +149,8 @@ def run_trainer(packed: bool) -> dict[str, Any]:
         trainer = transformers.Trainer(
             model=fresh_model(),
             args=transformers.TrainingArguments(
-                output_dir=folder, max_steps=WARM_UP + MEASURED, per_device_train_batch_size=B, bf16=True, use_cpu=True,
+                output_dir=folder, max_steps=WARM_UP + MEASURED, per_device_train_batch_size=micro_rows,
+                gradient_accumulation_steps=B // micro_rows, bf16=True, use_cpu=True,
                 learning_rate=LEARNING_RATE, lr_scheduler_type="constant", max_grad_norm=1.0, logging_steps=1,
                 save_strategy="no", report_to="none", disable_tqdm=True, remove_unused_columns=False,
                 train_sampling_strategy="sequential", optim="adamw_torch_fused",
@@ -163,7 +164,9 @@ def run_trainer(packed: bool) -> dict[str, Any]:
 
 PEERS = {
     "graft": run_graft,
-    "Trainer": lambda: run_trainer(packed=True),
+    "Trainer": run_trainer,
+    "graft, 4 rows at a time": lambda: run_graft(micro_rows=4),
+    "Trainer, 4 rows at a time": lambda: run_trainer(micro_rows=4),
     "Trainer, documents not kept apart": lambda: run_trainer(packed=False),
 }
 
@@ -196,13 +199,13 @@ def compare(rounds: int) -> None:
             f"{B * T / wall[name]:8.0f} {rss[name] / 2**20:12.0f} {cpu[name] / cpu['graft']:6.2f} "
             f"{rss['graft'] / rss[name]:8.2f} {runs[-1]['loss'][-1]:9.4f}"
         )
-    print("\nCPU x: this row's processor time over ours. memory x: our peak over this row's.")
+    print("\nCPU x: this row's processor time over graft's (first row). memory x: graft's peak over this row's.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", choices=list(PEERS), help="run one peer in this process and print its numbers as JSON")
-    parser.add_argument("--rounds", type=int, default=3, help="processes per peer")
+    parser.add_argument("--rounds", type=int, default=2, help="processes per peer")
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(PEERS[arguments.one]()))

@@ -15,13 +15,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
-from graft.core.artifact import Artifact, Store  # noqa: E402
-from graft.core.base import Base  # noqa: E402
-from graft.core.shards import TokenSource  # noqa: E402
-from graft.stages.curate import curate  # noqa: E402
-from graft.stages.ingest import ingest  # noqa: E402
-from graft.stages.initialize import Initialize, initialize  # noqa: E402
-from graft.stages.tokenize import tokenize  # noqa: E402
+from graft.core.artifact import Artifact, Store
+from graft.core.base import Base
+from graft.core.shards import TokenSource
+from graft.stages.curate import curate
+from graft.stages.ingest import ingest
+from graft.stages.initialize import Initialize, initialize
+from graft.stages.tokenize import tokenize
 
 SHARED = Path(os.environ.get("GRAFT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -35,7 +35,7 @@ def shared_data() -> Path:
 
 
 def write_source(folder: Path, name: str, lengths: list[int], *, split: int = 0, first_token: int = 10) -> TokenSource:
-    """Hand-made shards: document d holds the tokens first_token + 1000 d + 0, 1, 2 ... so that every token is its own name.
+    """Hand-made shards: document d holds first_token + 1000 d + 0, 1, 2 ..., so that every token is its own name.
 
     lengths: stored tokens of each document (pairs + 1).
     """
@@ -54,7 +54,7 @@ def write_source(folder: Path, name: str, lengths: list[int], *, split: int = 0,
 
 
 WORDS = "the court of law shall hear a case and then the judge may rule on every claim that is made before it".split()
-OTHER = "we walked by the sea in summer while birds sang above us and children played with sand near old boats".split()
+OTHER = "we walked by the sea in summer while birds sang above us and children played with sand near boats".split()
 
 
 def write_texts(folder: Path, words: list[str], count: int, seed: int) -> Path:

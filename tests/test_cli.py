@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import OTHER, WORDS, write_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import graft
+from conftest import OTHER, WORDS, write_texts
 from graft.core.artifact import Store
 
 REPOSITORY = Path(__file__).parents[1]

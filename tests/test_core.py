@@ -201,7 +201,7 @@ def test_results_are_handed_over_whole(tmp_path):
 
 
 def test_the_paired_interval_covers_the_truth():
-    """Documents whose loss falls by 2 % on average: about 95 % of the intervals hold that (binomial: 91 to 99 of 100)."""
+    """Documents whose loss falls by 2 % on average: about 95 of 100 intervals hold that."""
     draw = np.random.default_rng(0)
     held = 0
     for trial in range(100):

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import write_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import write_source
 from graft.core.errors import UsageError
 from graft.tensors.sampler import Sampler, Stream
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,8 @@ def test_one_step_is_what_torch_and_transformers_make_of_the_same_rows(world):
     batch = Sampler(sources(world.tokens), MIXTURE, window=64, rows=4, seed=0).batch(0)
     losses, counts = [], 0
     for row in range(4):  # every piece alone, so that no mask of ours is trusted
-        starts = (batch.position_BT[row] == 0).nonzero().flatten().tolist() + [64]
-        for first, last in zip(starts, starts[1:], strict=False):
+        starts = (batch.position_BT[row] == 0).nonzero().flatten().tolist()
+        for first, last in pairwise([*starts, 64]):
             logits = reference.hf(input_ids=batch.tokens_BT[row : row + 1, first:last]).logits[0]
             losses.append(torch.nn.functional.cross_entropy(logits, batch.targets_BT[row, first:last], reduction="sum"))
             counts += last - first

@@ -12,12 +12,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graft.jobs.adapt import Adapt, Outcome, adapt
     from graft.core.artifact import Artifact, Store
     from graft.core.base import Base
     from graft.core.errors import FaultError, GateClosed, GraftError, UsageError
-    from graft.jobs.pretrain import Pretrain, pretrain
+    from graft.jobs.adapt import Adapt, Outcome, adapt
+    from graft.jobs.pretrain import Pretrain
     from graft.recipe import read_recipe
+
+__all__ = [
+    "Adapt",
+    "Artifact",
+    "Base",
+    "FaultError",
+    "GateClosed",
+    "GraftError",
+    "Outcome",
+    "Pretrain",
+    "Store",
+    "UsageError",
+    "adapt",
+    "read_recipe",
+]
 
 _HOME = {
     "Adapt": "graft.jobs.adapt",
@@ -31,10 +46,8 @@ _HOME = {
     "GraftError": "graft.core.errors",
     "UsageError": "graft.core.errors",
     "Pretrain": "graft.jobs.pretrain",
-    "pretrain": "graft.jobs.pretrain",
     "read_recipe": "graft.recipe",
 }
-__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

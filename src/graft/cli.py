@@ -161,7 +161,7 @@ def read_count(text: str) -> int:
 
 def main() -> None:
     """The entry point: exit codes 0 done, 1 fault, 2 usage, 3 a gate said no."""
-    # Waiting threads sleep instead of spinning: beside another busy process, spinning was seen to cost 30 times the time.
+    # Waiting threads sleep instead of spinning: beside another busy process, spinning cost 30 times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves like Ctrl-C
     try:

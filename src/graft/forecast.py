@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,10 +101,8 @@ def forecast(job: Adapt | Pretrain, store: Store) -> Forecast:
 def _look_for(job: Adapt | Pretrain, store: Store) -> list[Artifact]:
     """The artifacts of this job that are there, up to the first that is not."""
     found: list[Artifact] = []
-    try:
+    with suppress(NotMade, Unread):
         job(DryStore(store.root, on_made=lambda artifact, fresh: found.append(artifact)))
-    except (NotMade, Unread):
-        pass
     return found
 
 
@@ -176,7 +175,7 @@ def _memory(num_parameters: int, shape: TrainingShape, size: Mapping[str, Any], 
 
 
 def _disk(num_parameters: int, sources: Mapping[str, SourceForecast]) -> float:
-    """Document tables twice (compressed to about a third), tokens, a checkpoint of 12 bytes a weight, the model twice."""
+    """Document tables twice (compressed to a third), tokens, a checkpoint of 12 bytes a weight, the model twice."""
     text = sum(source.text_bytes for source in sources.values())
     tokens = sum(source.tokens for source in sources.values())
     return 2 * text / 3 + 4 * tokens + 12 * num_parameters + 2 * 2 * num_parameters
@@ -211,7 +210,6 @@ def train_flops(store: Store) -> float:
     if runs:
         return runs[-1]["tokens_per_second"] * 6 * runs[-1]["num_parameters"]
     left = np.ones((768, 768), np.float32)
-    left @ left
     fastest = min(_time(lambda: left @ left) for _ in range(8))  # the least is what the machine can do undisturbed
     return TRAIN_TO_PRODUCT * 2 * 768**3 / fastest
 

@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +25,7 @@ from typing import Any
 
 from graft.core.errors import UsageError, nearest
 from graft.core.files import as_disk_full, write_whole
-from graft.core.fingerprint import Fingerprints, Unread
+from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Ledger
 from graft.core.settings import to_json
 
@@ -156,7 +156,7 @@ class Store:
             raise as_disk_full(error, draft.path) or error from error
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _locked(self, name: str) -> Generator[None]:
         """One process at a time builds an artifact; a second waits and then finds it."""
         drafts = self._make_room(self.root / "drafts")
         with (drafts / f"{name}.lock").open("w") as lock:

@@ -82,7 +82,7 @@ class Base:
     def weight_files(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"))
 
-    @cached_property
+    @property
     def num_parameters(self) -> int:
         """Stored weights, read off the headers of the safetensors files."""
         return sum(_count_weights(path) for path in self.weight_files)
@@ -92,7 +92,7 @@ class Base:
         """The longest row the model can read, in tokens."""
         return next((int(self.config[key]) for key in WINDOW_KEYS if self.config.get(key)), 2048)
 
-    @cached_property
+    @property
     def training_notes(self) -> dict[str, Any]:
         """training.json beside the weights, where its makers left one (peak_lr, final_lr, tokens ...)."""
         path = self.folder / "training.json"

@@ -11,7 +11,7 @@ UNITS = ("documents", "bytes", "tokens")
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of documents, bytes (of UTF-8 text) and tokens (targets to predict, the end token of each document included)."""
+    """A number of documents, bytes (of UTF-8 text) and tokens (targets to predict, end tokens included)."""
 
     documents: int = 0
     bytes: int = 0

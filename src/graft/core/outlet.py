@@ -13,7 +13,8 @@ from graft.core.errors import UsageError
 def put_out(folder: Path, contents: Mapping[str, Path]) -> Path:
     """Copy each path of `contents` to folder/NAME, replacing what is there; returns the folder.
 
-    Copies, not links: whoever edits the result must not reach into the store. Errors: UsageError when the folder cannot be written.
+    Copies, not links: whoever edits the result must not reach into the store. Errors: UsageError when the folder
+    cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,10 @@ LEXEME = re.compile(
 )
 SECTION_LINE = re.compile(r"""^([-=~^"'*+#.]{3,}|[-=+| ]{3,})$""")  # under a title, or the border of a table
 DIRECTIVE = re.compile(r"^\.\. +([\w:-]+?) ?::(.*)$")
-TOLD = ("note", "warning", "tip", "hint", "important", "caution", "attention", "seealso", "versionadded")
-TOLD += ("versionchanged", "deprecated", "rubric", "admonition", "topic")
+TOLD = (
+    "note", "warning", "tip", "hint", "important", "caution", "attention", "seealso", "versionadded", "versionchanged",
+    "deprecated", "rubric", "admonition", "topic",
+)  # fmt: skip
 MARKUP = re.compile(r":[\w:+.-]+:`[~!]?([^`<]*?)(?: *<[^`>]*>)?`|``([^`]*)``|`([^`<]*?)(?: *<[^`>]*>)?`(?:__?)?")
 LABEL = re.compile(r"^\.\. (?:(\[[\w#*]+\])|_[^:]*:.*|\|.*\|.*)\s*")
 ITEM = re.compile(r"^(?:[-*+•] |\(?\d{1,2}[.)] |\*{0,2}[\w.]+(?:, ?\*{0,2}\w+)*(?: ?\([^)]*\))? ?: )")

@@ -27,7 +27,8 @@ from graft.readers.piece import Piece, piece
 SCHEME = "embedded:"
 NAMES = ("embedded:prose", "embedded:prose-full", "embedded:code")
 
-# (import name, distribution name) of what a plain installation brings. The order decides which package keeps a paragraph that several have.
+# (import name, distribution name) of what a plain installation brings. The order decides which package keeps a
+# paragraph that several have.
 QUICK = (("numpy", "numpy"), ("networkx", "networkx"), ("torch", "torch"), ("huggingface_hub", "huggingface-hub"))
 REST = (
     ("transformers", "transformers"),

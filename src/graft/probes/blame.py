@@ -16,12 +16,13 @@ CLASSES = ("newline", "whitespace", "punctuation", "digit", "function word", "do
 # Closed-class words of English: articles, pronouns, prepositions, conjunctions, auxiliaries, frequent adverbs.
 FUNCTION_WORDS = frozenset(
     """a about above after again against all also although am among an and any are as at be because been before being
-    below between both but by can could did do does doing done down during each either else ever every few for from had
-    has have having he her here hers herself him himself his how however i if in into is it its itself just may me might
-    more most much must my myself neither no nor not of off on once one only or other our ours ourselves out over own per
-    same shall she should since so some such than that the their theirs them themselves then there therefore these they
-    this those through thus to too toward under until up upon us very via was we were what when where whether which while
-    who whom whose why will with within without would yet you your yours yourself yourselves""".split()
+    below between both but by can could did do does doing done down during each either else ever every few for
+    from had has have having he her here hers herself him himself his how however i if in into is it its itself
+    just may me might more most much must my myself neither no nor not of off on once one only or other our ours
+    ourselves out over own per same shall she should since so some such than that the their theirs them
+    themselves then there therefore these they this those through thus to too toward under until up upon us very
+    via was we were what when where whether which while who whom whose why will with within without would yet
+    you your yours yourself yourselves""".split()
 )
 
 

@@ -50,9 +50,9 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
 
 
 def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, window: int) -> None:
-    from graft.tensors.weights import open_model
     from graft.tensors.scoring import choose_documents, gather, pack_documents, score_documents
     from graft.tensors.verify import verify
+    from graft.tensors.weights import open_model
 
     model = open_model(model_at.folder, settings.precision, frozen=True)
     rows = max(1, ROW_TOKENS // window)

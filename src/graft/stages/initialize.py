@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -80,7 +81,7 @@ def _build(draft: Draft, corpus: Artifact, settings: Initialize) -> None:
     )
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        model = LlamaForCausalLM(config)
+        model: Any = LlamaForCausalLM(config)
     with quiet():
         model.to(torch.bfloat16).save_pretrained(folder)
     draft.facts |= {"num_parameters": sum(p.numel() for p in model.parameters())}

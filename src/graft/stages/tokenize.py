@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +155,7 @@ def _settle(source: str, fates: list[str], bytes_D: np.ndarray, length_D: np.nda
 
 
 @contextmanager
-def _whole(path: str) -> Iterator[BinaryIO]:
+def _whole(path: str) -> Generator[BinaryIO]:
     """A file that has its name only once it is all there, on the disk and not only in its cache."""
     partial = Path(f"{path}.partial")
     with partial.open("wb") as out:

@@ -58,7 +58,7 @@ class Train:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}", allowed="0 or more and below 1")
-        if self.rate is not None and self.rate <= 0 or self.rewarm <= 0:
+        if (self.rate is not None and self.rate <= 0) or self.rewarm <= 0:
             raise UsageError(f"rate is {self.rate} and rewarm {self.rewarm}", allowed="more than 0")
 
     def shape(self, base: Sized, domain_tokens: int, domain_share: float) -> TrainingShape:
@@ -148,10 +148,10 @@ def _build(
     shape: TrainingShape,
 ) -> None:
     from graft.tensors.loop import Pace
-    from graft.tensors.weights import open_model
     from graft.tensors.run import Run, Watch, adamw
     from graft.tensors.sampler import Sampler
     from graft.tensors.verify import verify
+    from graft.tensors.weights import open_model
 
     model = open_model(base.folder, settings.precision)
     sampler = Sampler(named, mixture, window=shape.window, rows=shape.rows, seed=settings.seed)

@@ -90,7 +90,8 @@ def _divide_and_clip(parameters: list[torch.nn.Parameter], count: float, clip: f
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = float(torch.nn.utils.get_total_norm(gradients)) / max(count, 1.0)
     shrink = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
-    torch._foreach_mul_(gradients, shrink / max(count, 1.0))
+    for gradient in gradients:
+        gradient.mul_(shrink / max(count, 1.0))
     return norm
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def open_model(folder: Path, precision: Precision, *, frozen: bool = False) -> M
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """transformers' own progress bars off for a moment; whoever wants them keeps them."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
