@@ -34,7 +34,7 @@ import transformers
 from graft.tensors.batch import Batch
 
 B, T, V = 16, 512, 8192
-WARM_UP, MEASURED = 2, 5
+WARM_UP, MEASURED = 2, 4
 MEAN_LENGTH, SPREAD = 5.0, 0.9  # of the logarithm of a document's length: half of them are shorter than 150 tokens
 LEARNING_RATE = 1e-4
 

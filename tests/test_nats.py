@@ -126,6 +126,17 @@ def test_sums_and_gradients_equal_autograd_on_full_logits(shape: str, known: boo
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_logits_of_a_few_tokens(shape: str) -> None:
+    hidden_BTD, head = tensors(0, **SHAPES[shape])
+    logits_BTV, reference_BTV = head.logits(hidden_BTD), full_logits(hidden_BTD, head)
+    torch.testing.assert_close(logits_BTV, reference_BTV)
+    slope_BTV = torch.randn(B, T, V)
+    ours = grads((logits_BTV * slope_BTV).sum(), hidden_BTD, head)
+    for our, their in zip(ours, grads((reference_BTV * slope_BTV).sum(), hidden_BTD, head), strict=True):
+        torch.testing.assert_close(our, their, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_finite_differences(shape: str) -> None:
     hidden_BTD, head = tensors(0, torch.float64, **SHAPES[shape])
     teacher = Teacher(*tensors(1, torch.float64, **SHAPES[shape]))

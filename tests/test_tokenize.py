@@ -81,7 +81,7 @@ def test_documents_marks_and_ledger(tmp_path, start, end):
         for text, split_name, dropped in documents:
             num_tokens = len(plain.encode(text, add_special_tokens=False).ids) + len(marks[0]) + len(marks[1])
             amount = Amount(1, len(text.encode()), max(0, num_tokens - 1) if text else 0)
-            fate = f"dropped: {dropped}" if dropped else split_name
+            fate = dropped or split_name
             fates[fate] = fates.get(fate, Amount()) + amount
         assert tokens.ledger.fates[name] == fates
         assert tokens.ledger.read[name] == sum(fates.values(), Amount())

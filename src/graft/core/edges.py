@@ -139,6 +139,6 @@ def _sought(tokenizer: Tokenizer) -> list[AddedToken]:
 def _is_plain(token: AddedToken, tokenizer: Tokenizer) -> bool:
     """Whether this token is found by its own characters alone, in the text as it is where an edge is inside."""
     if token.normalized and tokenizer.normalizer is not None and EDGE.search(token.content):
-        pass  # NFC could spell it out of other characters
+        return False  # NFC could spell it out of other characters
     read_as_text = token.special and tokenizer.encode_special_tokens
     return read_as_text or not (token.lstrip or token.rstrip or token.single_word)

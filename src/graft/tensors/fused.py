@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -16,7 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 
 @contextmanager
-def fused(body: nn.Module) -> Iterator[None]:
+def fused(body: nn.Module) -> Generator[None]:
     """Within the context the norms and gated MLPs of this one model that are Llama's run the functions below.
 
     A module is Llama's when the code of its forward is, whatever family it belongs to (transformers copies these

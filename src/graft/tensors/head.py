@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Elements of the vocabulary projection held at once: 8 MiB of float32 stay near a processor's cache; an accelerator
@@ -56,15 +57,20 @@ class Head:
         """The same head with its weight in the type of the products, once instead of once per chunk."""
         return replace(self, weight_VD=self.weight_VD.detach().to(self.dtype))
 
+    def logits(self, hidden_ND: Tensor) -> Tensor:
+        """logits_NV, differentiable: for a look at a few tokens, not for losses."""
+        return self.finish(F.linear(hidden_ND.to(self.dtype), self.weight_VD.to(self.dtype)).to(self.wide))
+
     def finish(self, product_NV: Tensor) -> Tensor:
         """Logits in the place of the bare product hidden @ weight^T."""
         if self.bias_V is not None:
             product_NV.add_(self.bias_V)
         if self.scale != 1.0:
             product_NV.mul_(self.scale)
-        if self.soft_cap is not None:
-            product_NV.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
-        return product_NV
+        if self.soft_cap is None:
+            return product_NV
+        capped_NV = product_NV.div_(self.soft_cap).tanh_()
+        return capped_NV * self.soft_cap if capped_NV.requires_grad else capped_NV.mul_(self.soft_cap)
 
 
 Projection = Head | Foreign
