@@ -147,7 +147,8 @@ def test_help_and_plan_are_quick_and_leave_torch_alone(world, tmp_path):
     assert not list(tmp_path.glob("*-*"))  # a plan makes nothing
 
 
-def test_a_plan_foretells_what_the_run_then_counts(world, adapted, tmp_path):
+def test_a_plan_foretells_what_the_run_then_counts(world, adapted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"adapt:\n  base: {world.base.folder}\n  domain: {world.domain}\n  general: {world.general}\n"
@@ -164,6 +165,7 @@ def test_a_plan_foretells_what_the_run_then_counts(world, adapted, tmp_path):
         assert blind.sources[name].documents == known.sources[name].documents == 120
     assert blind.shape == known.shape
     assert len(known.done) == 9 and not blind.done
+    assert not Path("adapted").exists()  # the default --out: a plan writes nothing, also where nothing is left to do
     assert call("plan", recipe, "--store", world.store.root).stdout.count("exact") == 2
 
 

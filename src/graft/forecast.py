@@ -102,7 +102,7 @@ def _look_for(job: Adapt | Pretrain, store: Store) -> list[Artifact]:
     """The artifacts of this job that are there, up to the first that is not."""
     found: list[Artifact] = []
     with suppress(NotMade, Unread):
-        job(DryStore(store.root, on_made=lambda artifact, fresh: found.append(artifact)))
+        job.make(DryStore(store.root, on_made=lambda artifact, fresh: found.append(artifact)))
     return found
 
 

@@ -70,6 +70,14 @@ class Adapt:
 
     def __call__(self, store: Store) -> Outcome:
         """Run every stage that is not done yet, and lay the outcome into `out`."""
+        made = self.make(store)
+        trained, page = (next(one for one in made if one.kind == kind) for kind in ("train", "report"))
+        files = {name: page / name for name in ("report.html", "summary.json")}
+        out = put_out(Path(self.out), {"model": trained / "model"} | files)
+        return Outcome(out, json.loads((page / "summary.json").read_text()), made)
+
+    def make(self, store: Store) -> list[Artifact]:
+        """The artifacts of every stage, in the order in which they are made."""
         base = Base.find(self.base)
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
@@ -78,15 +86,20 @@ class Adapt:
         trained = train(base, tokens, self.mixture, self.train, store=store)
         after = evaluate(Base(trained.name, trained / "model"), tokens, self.evaluate, store=store)
         findings = examine(before, after, self.examine, store=store)
-        paths = {name: list(paths) for name, paths in self.sources.items()}
         line = [*docs.values(), corpus, tokens, before, trained, after, findings]
-        materials = Materials(corpus, tokens, trained, before, after, findings, self.base, paths, line, self.notes)
-        page = report(materials, self.report, store=store)
-        out = put_out(
-            Path(self.out),
-            {"model": trained / "model", "report.html": page / "report.html", "summary.json": page / "summary.json"},
+        materials = Materials(
+            corpus=corpus,
+            tokens=tokens,
+            trained=trained,
+            before=before,
+            after=after,
+            findings=findings,
+            base=self.base,
+            paths={name: list(paths) for name, paths in self.sources.items()},
+            lineage=line,
+            notes=self.notes,
         )
-        return Outcome(out, json.loads((page / "summary.json").read_text()), [*line, page])
+        return [*line, report(materials, self.report, store=store)]
 
 
 @dataclass(frozen=True)

@@ -52,15 +52,19 @@ class Pretrain:
 
     def __call__(self, store: Store) -> Path:
         """Run every stage that is not done yet; returns the folder with the model."""
+        trained = self.make(store)[-1]
+        out = put_out(Path(self.out), {"model": trained / "model"})
+        (out / "model" / "training.json").write_text(json.dumps(training_notes(trained), indent=1))
+        return out
+
+    def make(self, store: Store) -> list[Artifact]:
+        """The artifacts of every stage, in the order in which they are made."""
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
         begun = initialize(corpus, self.initialize, store=store)
         start = Base(begun.name, begun / "model")
         tokens = tokenize(corpus, start, self.tokenize, store=store)
-        trained = train(start, tokens, self.mixture, self.train, store=store)
-        out = put_out(Path(self.out), {"model": trained / "model"})
-        (out / "model" / "training.json").write_text(json.dumps(training_notes(trained), indent=1))
-        return out
+        return [*docs.values(), corpus, begun, tokens, train(start, tokens, self.mixture, self.train, store=store)]
 
 
 def training_notes(trained: Artifact) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from graft.stages.tokenize import sources
 
 STEPS_AIMED_AT = 250  # how many steps an automatic batch size is chosen to give
 BATCH_TOKENS = (4096, 524288)  # bounds of an automatic batch, in tokens
-MICRO_TOKENS = 8192
+MICRO_TOKENS = 4096  # of an automatic micro-batch: on two cores no slower than more, at two thirds of the memory
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Train:
     tokens: int | None = None  # over all sources; None: one pass over the domain's training text
     window: int | None = None  # tokens per row; None: the model's own, at most 2048
     rows: int | None = None  # rows per optimiser step; None: for about 250 steps of 4 Ki to 512 Ki tokens
-    micro_rows: int | None = None  # rows at once; None: about 8 Ki tokens
+    micro_rows: int | None = None  # rows at once; None: about 4 Ki tokens
     rate: float | None = None  # peak learning rate; None: see `auto_rate`
     rewarm: float = 0.5  # share of the base's peak rate that an automatic rate returns to
     weight_decay: float = 0.1  # on matrices; vectors (norms, biases) never decay
