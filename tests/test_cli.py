@@ -54,6 +54,7 @@ def test_adapt_leaves_a_model_a_page_and_a_summary(adapted):
         row = summary[name]
         assert row["change"] == pytest.approx(row["after"] / row["before"] - 1)
         assert row["interval"][0] <= row["change"] <= row["interval"][1] < 0
+        assert 0 <= row["overlap"] <= 0.2
         assert row["bits_per_byte"]["after"] < row["bits_per_byte"]["before"]
     assert (out / "report.html").read_text().startswith("<!doctype html>")
     model = AutoModelForCausalLM.from_pretrained(out / "model")

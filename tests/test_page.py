@@ -303,3 +303,10 @@ def test_no_document_is_shown_twice(tmp_path: Path) -> None:
     ]  # fmt: skip
     documents = sample_documents({"domain": after}, {"domain": before}, corpus)
     assert [one["why"] for one in documents] == ["lost least", "lost most"]
+
+
+def test_what_training_text_holds_of_the_test_text_is_said():
+    facts = small_facts()
+    assert panels.changes(facts)["known"].endswith("2.5\u202f% of domain.")
+    facts["summary"].pop("domain")
+    assert panels.changes(facts)["known"] == ""

@@ -42,6 +42,8 @@ def small_facts() -> dict[str, Any]:
             "tokens": {"domain": 9000, "general": 1000},
             "steps": 20,
             "rate": 0.0005,
+            "domain": {"overlap": 0.025},
+            "general": {"overlap": None},
         },
         "notes": [],
         "base": "models/small",

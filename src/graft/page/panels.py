@@ -153,7 +153,15 @@ def changes(facts: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "zero": axis.at(0),
         "rows": [_change_row(row, facts, axis) for row in facts["changes"]],
+        "known": known_text(facts),
     }
+
+
+def known_text(facts: Mapping[str, Any]) -> str:
+    """How much of the scored text the training text holds too; empty where curation did not look."""
+    shares = {row["source"]: facts["summary"].get(row["source"], {}).get("overlap") for row in facts["changes"]}
+    words = [f"{wording.percent(share)} of {name}" for name, share in shares.items() if share is not None]
+    return f"Word n-grams of the test text that training text holds too: {', '.join(words)}." if words else ""
 
 
 def _change_row(row: Mapping[str, Any], facts: Mapping[str, Any], axis: Axis) -> dict[str, Any]:

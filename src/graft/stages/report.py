@@ -33,7 +33,7 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
 
 def _build(draft: Draft, materials: Materials, settings: Report) -> None:
     summary = summarize(materials)
-    (draft / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False))
+    (draft / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False))
     page = render_page(gather_facts(materials, summary), title=settings.title)
     (draft / "report.html").write_text(page, encoding="utf-8")
     draft.facts |= {"verdict": summary["verdict"]}
@@ -61,7 +61,13 @@ def summarize(materials: Materials) -> dict[str, Any]:
     keys = ("before", "after", "change", "interval", "bits_per_byte", "perplexity", "documents", "verdict")
     for name, row in changes.items():
         summary[name] = {key: row[key] for key in keys} | {"tokens_scored": row["tokens"]}
+        summary[name]["overlap"] = residual_overlap(materials.corpus, name)
     return summary
+
+
+def residual_overlap(corpus: Artifact, source: str) -> float | None:
+    """Share of the word n-grams of a source's test text that training text holds too; None where no step looked."""
+    return corpus.facts.get("notes", {}).get("overlap", {}).get(source, {}).get("test", {}).get("mean")
 
 
 def sentence(changes: dict[str, dict[str, Any]]) -> str:
