@@ -28,8 +28,10 @@ from graft.core.files import as_disk_full, write_whole
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Ledger
 from graft.core.settings import to_json
+from graft.core.shelf import HOUSE
 
 MANIFEST = "manifest.json"
+Code = tuple[ModuleType | type | str, ...]  # modules, plug-in classes, or folders of the house by name ("tensors")
 PACKAGES = ("graft-lm", "torch", "transformers", "tokenizers", "daft", "numpy", "safetensors", "peft")
 
 
@@ -100,7 +102,7 @@ class Store:
         kind: str,
         settings: Any,
         inputs: Mapping[str, Artifact | str],
-        code: tuple[ModuleType | type, ...],
+        code: Code,
         build: Callable[[Draft], None],
     ) -> Artifact:
         """The artifact of this request: found when it exists, else built by `build(draft)` and put in place.
@@ -120,17 +122,15 @@ class Store:
         return artifact
 
     @staticmethod
-    def identity(
-        settings: Any, inputs: Mapping[str, Artifact | str], code: tuple[ModuleType | type, ...]
-    ) -> dict[str, Any]:
+    def identity(settings: Any, inputs: Mapping[str, Artifact | str], code: Code) -> dict[str, Any]:
         """What decides an artifact's content, as JSON."""
         return {
             "settings": to_json(settings),
             "inputs": {key: one.name if isinstance(one, Artifact) else one for key, one in inputs.items()},
-            "code": {getattr(part, "__qualname__", part.__name__): code_hash(part) for part in code},
+            "code": {_code_name(part): code_hash(part) for part in code},
         }
 
-    def find(self, kind: str, settings: Any, inputs: Mapping[str, Artifact | str], code: tuple) -> Artifact | None:
+    def find(self, kind: str, settings: Any, inputs: Mapping[str, Artifact | str], code: Code) -> Artifact | None:
         """The finished artifact of this request, or None; builds nothing."""
         path = self.root / f"{kind}-{digest(self.identity(settings, inputs, code))}"
         return Artifact(path) if (path / MANIFEST).exists() else None
@@ -200,11 +200,19 @@ def digest(identity: Any) -> str:
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def code_hash(part: ModuleType | type) -> str:
-    """Hash of the source of a module, or of the module that a class stands in."""
-    module = inspect.getmodule(part)
-    assert module is not None and module.__file__, part
-    return hashlib.blake2b(Path(module.__file__).read_bytes(), digest_size=6).hexdigest()
+def code_hash(part: ModuleType | type | str) -> str:
+    """Hash of the source of a module, of a class's module, or of all modules of a folder; nothing is imported."""
+    if isinstance(part, str):
+        files = sorted((HOUSE / part).glob("*.py"))
+    else:
+        module = inspect.getmodule(part)
+        assert module is not None and module.__file__, part
+        files = [Path(module.__file__)]
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=6).hexdigest()
+
+
+def _code_name(part: ModuleType | type | str) -> str:
+    return part if isinstance(part, str) else getattr(part, "__qualname__", part.__name__)
 
 
 def versions() -> dict[str, str]:
@@ -235,7 +243,7 @@ class DryStore(Store):
         kind: str,
         settings: Any,
         inputs: Mapping[str, Artifact | str],
-        code: tuple[ModuleType | type, ...],
+        code: Code,
         build: Callable[[Draft], None],
     ) -> Artifact:
         """The artifact of this request. Errors: NotMade when it is not there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,8 @@ class Progress:
                 text = f"{self.label}  [{'█' * filled}{'·' * (24 - filled)}] {share:4.0%}  {clock(left)} left"
         if self.note:
             text += f"  {self.note}"
+        if terminal:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be taken back
         sys.stderr.write(f"\r\x1b[2K{text}" if terminal else text + "\n")
         sys.stderr.flush()
 

@@ -44,7 +44,7 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
         "evidence",
         settings,
         inputs,
-        (sys.modules[__name__],),
+        (sys.modules[__name__], "tensors"),
         lambda draft: _build(draft, model, tokens, settings, window),
     )
 

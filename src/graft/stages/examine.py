@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from graft.core import bootstrap
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.evidence import Evidence, read_evidence
@@ -26,7 +27,7 @@ class Examine:
 
 def examine(before: Artifact, after: Artifact, settings: Examine = Examine(), *, store: Store) -> Artifact:
     """Kind "findings": one JSON file of rows per probe. Errors: UsageError when the texts are not the same."""
-    code = (sys.modules[__name__], *map(type, settings.probes))
+    code = (sys.modules[__name__], *map(type, settings.probes), "metrics", bootstrap)
     return store.make(
         "findings",
         settings,

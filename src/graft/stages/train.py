@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
-from graft.core.artifact import Artifact, Draft, Store
+from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.shards import TokenSource
@@ -129,11 +129,12 @@ def train(
     """
     inputs: dict[str, Any] = {"base": base.fingerprint(store.prints), "tokens": tokens}
     inputs |= {f"share of {name}": f"{share:.9g}" for name, share in mixture.items()}
-    code = (sys.modules[__name__], type(settings.objective), type(settings.schedule))
+    code = (sys.modules[__name__], type(settings.objective), type(settings.schedule), "tensors")
     named = sources(tokens)
     domain, share = next(iter(mixture.items()))
     trainable = named[domain].pairs_D[named[domain].documents("train")].sum()
     shape = settings.shape(base, int(trainable), share)
+    inputs["shape"] = digest(vars(shape))  # automatic choices follow from more than what is named here
     return store.make(
         "train", settings, inputs, code, lambda draft: _build(draft, base, named, mixture, settings, shape)
     )
