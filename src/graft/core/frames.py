@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "false")  # else importing Daft calls its makers' servers
+os.environ.setdefault("DAFT_SHOW_QUERY_ID", "0")  # and on a terminal every step names its queries
+os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # our own progress is shown
 
 import daft
 from daft import DataFrame, col
