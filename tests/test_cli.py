@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -128,7 +130,181 @@ def test_the_same_from_python(world, adapted, tmp_path):
         seed=7, out=tmp_path / "out", store=world.store, settings=settings,
     )  # fmt: skip
     assert outcome.summary == json.loads((out / "summary.json").read_text())
-    assert "adapt" in dir(graft) or graft.adapt
+
+
+# As it stands in the README; a folder is all that it needs.
+STAGES = """\
+import graft
+
+store = graft.Store.default()
+base = graft.Base.find("embedded")
+docs = {"domain": graft.ingest(["my_texts/"], "domain", store=store)}
+corpus = graft.curate(docs, graft.Curate(split=graft.Split(test=0.1)), store=store)
+tokens = graft.tokenize(corpus, base, store=store)
+before = graft.evaluate(base, tokens, store=store)
+trained = graft.train(base, tokens, {"domain": 1.0}, graft.Train(tokens=400_000), store=store)
+after = graft.evaluate(graft.Base(trained.name, trained / "model"), tokens, store=store)
+findings = graft.examine(before, after, store=store)
+print((findings / "forgetting.json").read_text())
+"""
+
+
+def test_every_setting_of_adapt_has_an_effect(world, tmp_path):
+    """Each changed alone: the first artifact that differs is of the stage that the setting is for."""
+    from dataclasses import replace
+
+    texts = [one.read_text() for one in sorted(world.domain.iterdir())]
+    rows = [json.dumps({"text": text, "other": text[:99]}) + "\n" for text in texts]
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    job = graft.Adapt(
+        base=str(world.base.folder), domain=(str(tmp_path / "rows.jsonl"),), general=(str(world.general),),
+        out=str(tmp_path / "out"), train=graft.Train(tokens=600, rows=2, evaluations=1),
+    )  # fmt: skip
+    assert "embedded prose" not in "".join(job(world.store).summary["notes"])
+    plain = [artifact.name for artifact in job.make(world.store)]
+    other = shutil.copytree(world.base.folder, tmp_path / "base")
+    (other / "training.json").write_text('{"peak_lr": 0.01}')
+    for first_changed, change in (
+        ("train", {"base": str(other)}),
+        ("docs", {"domain": (str(world.domain),)}),
+        ("docs", {"general": (str(tmp_path / "rows.jsonl"), str(world.general))}),
+        ("train", {"replay": 0.4}),
+        ("docs", {"ingest": graft.Ingest(text_field="other")}),
+        ("corpus", {"curate": graft.Curate(split=graft.Split(seed=1))}),
+        ("tokens", {"tokenize": graft.Tokenize(shard_bytes=10_000)}),
+        ("train", {"train": replace(job.train, rows=4)}),
+        ("evidence", {"evaluate": graft.Evaluate(max_tokens=200)}),
+        ("findings", {"examine": graft.Examine(probes=job.examine.probes[:1])}),
+        ("report", {"report": graft.Report(title="Another title")}),
+    ):
+        changed = replace(job, out=str(tmp_path / "changed"), **change)
+        fresh = [artifact for artifact in changed(world.store).artifacts if artifact.name not in plain]
+        assert (fresh[0].kind, fresh[-1].kind) == (first_changed, "report"), change
+        page = (tmp_path / "changed" / "report.html").read_text()
+        assert ("<h1>Another title</h1>" in page) == ("report" in change)
+        assert ("Which tokens did it" in page) == ("examine" not in change)
+
+
+@pytest.mark.parametrize("split", ["validation", "train"])
+def test_another_split_is_called_by_its_name(world, tmp_path, split):
+    job = graft.Adapt(
+        base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),),
+        out=str(tmp_path / "out"), train=graft.Train(tokens=600, rows=2, evaluations=1),
+        evaluate=graft.Evaluate(split=split, max_tokens=2000),
+    )  # fmt: skip
+    summary = job(world.store).summary
+    assert summary["split"] == split and f"The {split} split was scored" in summary["notes"][0]
+    assert (summary["domain"]["overlap"] is None) == (split == "train")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert summary["notes"][0] in page and "held-out documents" not in page
+
+
+def run_python(code: str, **how: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False, **how)
+
+
+def test_the_stages_one_by_one_from_python(world, tmp_path):
+    shutil.copytree(world.domain, tmp_path / "my_texts")
+    assert STAGES in (REPOSITORY / "README.md").read_text()
+    tiny = STAGES.replace('"embedded"', repr(str(world.base.folder))).replace("400_000", "1_000, rows=4")
+    process = run_python(tiny, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    [row] = json.loads(process.stdout)
+    assert row["source"] == "domain" and row["documents"] > 5 and row["after"] < row["before"]
+
+
+def test_every_name_of_the_package_is_there_and_loads_no_torch():
+    code = (
+        "import sys, graft\n"
+        "assert not [name for name in sys.modules if name.startswith('graft.')]\n"
+        "assert set(graft.__all__) <= set(dir(graft))\n"
+        "for name in graft.__all__: assert getattr(graft, name).__name__ == name, name\n"
+        "from graft import *\n"
+        "import graft.stages.ingest, graft.stages.train\n"
+        "assert callable(graft.ingest) and callable(graft.train) and graft.Train().tokens is None\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    process = run_python(code)
+    assert process.returncode == 0, process.stderr
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = graft.trian
+
+
+def test_the_gate_closes_after_everything_was_written(adapted):
+    _, out, arguments = adapted
+    shutil.rmtree(out, ignore_errors=True)
+    process = call(*arguments, "--fail-if", "domain.change < -1%", "--fail-if", "general.change > 2%")
+    assert process.returncode == 3 and "Traceback" not in process.stderr, process.stderr
+    change = json.loads((out / "summary.json").read_text())["domain"]["change"]
+    assert f'domain.change is {change:.4%}, and the gate is "domain.change < -1%"' in process.stderr
+    assert "general.change" not in process.stderr and (out / "report.html").exists()
+    assert call(*arguments, "--fail-if", "general.change > 2%").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("general.change", ["is no condition", "KEY > NUMBER"]),
+        ("general.change = 2%", ["is no condition"]),
+        ("general.change > 2 %  or so", ["is no condition"]),
+        ("genral.change > 2%", ['no number "genral.change"', 'did you mean "general.change"']),
+        ("verdict > 1", ['no number "verdict"', "domain.after"]),
+    ],
+)
+def test_a_wrong_gate_is_named_before_any_work(world, tmp_path, condition, words):
+    process = call(
+        "adapt", world.base.folder, "--domain", world.domain, "--fail-if", condition,
+        "--out", tmp_path / "out", "--store", tmp_path / "store",
+    )  # fmt: skip
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    assert all(word in process.stderr for word in ["--fail-if", "allowed:", *words]), process.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gate_needs_a_summary(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("pretrain: {}")
+    process = call("run", tmp_path / "recipe.yaml", "--fail-if", "steps > 1", "--store", tmp_path / "store")
+    assert process.returncode == 2 and "Pretrain leaves no summary.json" in process.stderr
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("condition", "closed"),
+    [
+        ("general.change > 2%", True), ("general.change>.03", False), ("general.change >= 3e-2", True),
+        ("general.change <= 3 %", True), ("general.change < 3%", False), ("general.change > -1", True),
+        ("general.interval.1 > 4%", True), ("general.interval.1 > 5%", False), ("steps < +20.5", True),
+        ("domain.interval.0 > 100", True), ("domain.overlap > 100", True),
+    ],
+)  # fmt: skip
+def test_conditions_hold_or_not(condition, closed):
+    """What was not measured cannot be ruled out, and closes the gate."""
+    from graft.gate import check_gate, read_conditions
+
+    summary = {
+        "steps": 20,
+        "general": {"change": 0.03, "interval": [0.01, 0.05]},
+        "domain": {"interval": None, "overlap": None},
+    }
+    conditions = read_conditions([condition], graft.Adapt())
+    if closed:
+        with pytest.raises(graft.GateClosed, match=condition.strip()[:7]):
+            check_gate(conditions, summary)
+    else:
+        check_gate(conditions, summary)
+
+
+def test_the_field_with_the_text_can_be_named(world, tmp_path):
+    text = [(path.read_text(), number) for number, path in enumerate(sorted(world.domain.iterdir())[:20])]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"body": one, "n": n}) + "\n" for one, n in text))
+    arguments = ["adapt", world.base.folder, "--domain", tmp_path / "rows.jsonl", "--tokens", "1k", "--store", tmp_path]
+    arguments += ["--general", tmp_path / "rows2.jsonl", "--out", tmp_path / "out", "--set", "train.rows=2"]
+    (tmp_path / "rows2.jsonl").write_text("".join(json.dumps({"body": one[:60]}) + "\n" for one, _ in text))
+    wrong = call(*arguments)
+    assert wrong.returncode == 2 and "--text-field" in wrong.stderr and "body" in wrong.stderr
+    right = call(*arguments, "--text-field", "body")
+    assert right.returncode == 0, right.stderr
+    assert {a.manifest["settings"]["text_field"] for a in Store(tmp_path).artifacts() if a.kind == "docs"} == {"body"}
 
 
 def test_help_and_plan_are_quick_and_leave_torch_alone(world, tmp_path):
@@ -146,6 +322,12 @@ def test_help_and_plan_are_quick_and_leave_torch_alone(world, tmp_path):
         assert process.returncode == 0, process.stderr
         assert time.monotonic() - started < seconds
     assert not list(tmp_path.glob("*-*"))  # a plan makes nothing
+
+
+def test_help_says_what_is_taken_where_nothing_is_given():
+    said = re.sub(r"[\s│]+", " ", call("adapt", "--help", COLUMNS="120").stdout)
+    for words in ("the embedded prose stands in", "one pass over the domain", "adapted", "$GRAFT_STORE, or .graft"):
+        assert f"[default: {words}]" in said
 
 
 def test_a_plan_foretells_what_the_run_then_counts(world, adapted, tmp_path, monkeypatch):
@@ -218,6 +400,26 @@ def empty_folder(tmp_path, world):
         (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens", "lots"], ['--tokens is "lots"', "400k"]),
         (lambda t, w: [w.base.folder, "--domain", w.domain, "--objective", "cuasal"], ['did you mean "causal"']),
         (lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "trian.rows=8"], ['unknown key "trian"', "train"]),
+        (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens", "inf"], ['--tokens is "inf"', "whole number"]),
+        (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens", "nan"], ['--tokens is "nan"', "whole number"]),
+        (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens", "0.4"], ['--tokens is "0.4"', "whole number"]),
+        (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens=-5k"], ['--tokens is "-5k"', "positive"]),
+        (
+            lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "train.rows=[8"],
+            ["--set train.rows=[8: not YAML", "allowed:"],
+        ),
+        (
+            lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "replay.x=1"],
+            ["--set replay.x=1: replay has no keys", "a number"],
+        ),
+        (
+            lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "domain.x=1"],
+            ["--set domain.x=1: domain has no keys", "a list of text"],
+        ),
+        (
+            lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "examine.probes=blame"],
+            ["--set examine.probes=blame", "with forgetting among them", "add forgetting"],
+        ),
         (lambda t, w: [w.base.folder], ["--domain"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
@@ -247,15 +449,47 @@ def test_a_wrong_recipe_exits_with_2(tmp_path, verb, recipe, words):
     assert all(word in process.stderr for word in words), process.stderr
 
 
-def test_an_unwritable_place_is_named(world, adapted, tmp_path):
+@pytest.mark.parametrize(
+    ("option", "place", "words"),
+    [("--out", "file", "cannot write results"), ("--store", "file/store", "cannot write to the store")],
+)
+def test_an_unwritable_place_is_named(adapted, tmp_path, option, place, words):
     _, _, arguments = adapted
     (tmp_path / "file").write_text("")
-    arguments = [tmp_path / "file" if arguments[i - 1] == "--out" else a for i, a in enumerate(arguments)]
-    process = call(*arguments)
-    assert process.returncode == 2 and "cannot write results" in process.stderr
-    arguments = [tmp_path / "file" / "store" if arguments[i - 1] == "--store" else a for i, a in enumerate(arguments)]
-    process = call(*arguments)
-    assert process.returncode == 2 and "cannot write to the store" in process.stderr
+    process = call(*(tmp_path / place if before == option else one for before, one in pairwise(["", *arguments])))
+    assert process.returncode == 2 and words in process.stderr, process.stderr
+
+
+def test_unfinished_work_is_removed_unless_someone_is_at_it(world, tmp_path):
+    root = tmp_path / "store"
+    assert call("clean", "--store", root).stdout == "nothing to remove\n" and not root.exists()
+    store = Store(root)
+    done = store.make("tokens", None, {}, (), lambda draft: (draft / "a").write_text("kept") and None)
+
+    def stop(draft):
+        (draft / "shard").write_bytes(bytes(2_500_000))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.make("train", None, {}, (), stop)
+    [left] = [draft.name for draft in store.drafts()]
+
+    def look(draft):
+        process = call("clean", "--store", root)
+        assert process.returncode == 0, process.stderr
+        assert re.search(rf"removed  {left}  2.5 MB\nin use   docs-\w+\nfreed 2.5 MB", process.stdout), process.stdout
+        assert draft.path.exists()
+
+    store.make("docs", None, {}, (), look)
+    assert not store.drafts() and (done / "a").read_text() == "kept"
+    assert call("clean", "--store", root).stdout == "nothing to remove\n"
+
+
+def test_a_folder_that_is_no_store_is_left_alone(tmp_path):
+    (tmp_path / "drafts" / "novel-0123456789ab").mkdir(parents=True)
+    process = call("clean", "--store", tmp_path)
+    assert process.returncode == 2 and "this folder is no store" in process.stderr
+    assert (tmp_path / "drafts" / "novel-0123456789ab").exists()
 
 
 def test_bytes_that_cannot_be_read_are_counted_and_the_rest_is_used(world, tmp_path):

@@ -23,6 +23,7 @@ from graft.core.frames import DataFrame, daft
 from graft.core.ledger import Amount
 from graft.core.ngrams import PIECE, Held, ngrams
 from graft.core.split import Split
+from graft.embedded import text as embedded
 from graft.stages.curate import Curate, curate
 from graft.stages.ingest import ingest
 from graft.steps.exact_duplicates import ExactDuplicates
@@ -76,6 +77,85 @@ def test_shares_and_seed_decide_the_split() -> None:
     assert Split(seed=1).assign(owners) != plain
     larger = Split(test=0.2).assign(owners)
     assert all(larger[one] == "test" for one, name in plain.items() if name == "test")
+
+
+def test_more_held_out_text_than_is_ever_scored_returns_to_training() -> None:
+    """Golden by hand: in the order of the hash, a document is held out while fewer than `most` bytes come before it."""
+    owners = {doc_id(str(i)): "ab"[i % 2] for i in range(2000)}
+    sizes = {one: 10 + i % 90 for i, one in enumerate(owners)}
+    free, split = Split(most=0).assign(owners), Split(most=1000)
+    beyond = split.beyond(owners, sizes)
+    found = split.assign(owners, beyond)
+    order = sorted(owners, key=split.place)
+    for source in "ab":
+        for name in ("test", "validation"):
+            rank = [one for one in order if owners[one] == source and free[one] == name]
+            kept = [one for one in rank if found[one] == name]
+            assert kept == rank[: len(kept)] and 0 < len(kept) < len(rank)
+            total = sum(sizes[one] for one in kept)
+            assert total >= 1000 > total - sizes[kept[-1]]
+            assert {found[one] for one in rank[len(kept) :]} == {"train"} and set(rank[len(kept) :]) <= beyond
+    assert all(found[one] == "train" for one, name in free.items() if name == "train")
+    larger = Split(most=2000)
+    more = larger.assign(owners, larger.beyond(owners, sizes))
+    assert all(more[one] == name for one, name in found.items() if name != "train")
+
+
+def test_the_cap_leaves_small_sources_as_they_were() -> None:
+    """By the bytes of the embedded text, the splits that the shipped base was trained on stay as they are."""
+    owners = {doc_id(str(i)): "a" for i in range(400)}
+    split = Split()
+    assert not split.beyond(owners, dict.fromkeys(owners, 100_000))  # 40 MB of text, 2 MB of it for each
+    assert not Split(most=0).beyond(owners, dict.fromkeys(owners, 10**9))
+    assert Split(most=10**6).beyond(owners, dict.fromkeys(owners, 100_000))
+    assert {"embedded:prose": 0, "embedded:prose-full": 0, "embedded:code": 0}.keys() == set(embedded.NAMES)
+    for name in embedded.NAMES:
+        assert embedded.Embedded.named(name).size < 10 * split.most  # of source code; a twentieth of its text is scored
+
+
+def test_a_huge_first_document_is_still_tested_on() -> None:
+    owners = {doc_id(str(i)): "a" for i in range(200)}
+    split = Split(most=5)
+    found = split.assign(owners, split.beyond(owners, dict.fromkeys(owners, 10**9)))
+    assert list(found.values()).count("test") == list(found.values()).count("validation") == 1
+
+
+def test_a_cap_below_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="most is -1"):
+        Split(most=-1)
+
+
+def test_the_cap_holds_in_the_stage(tmp_path: Path, store: Store) -> None:
+    content = [prose(i) for i in range(600)]
+    docs = made(tmp_path, store, domain=content)
+    free = curate(docs, store=store)
+    small = curate(docs, Curate(split=Split(most=1500)), store=store)
+    sizes = {row["id"]: row["num_bytes"] for row in rows(free, "domain")}
+    for name in ("test", "validation"):
+        held = [row["id"] for row in rows(small, "domain") if row["split"] == name]
+        assert set(held) < {row["id"] for row in rows(free, "domain") if row["split"] == name}
+        assert 1500 <= sum(sizes[one] for one in held) < 1500 + max(sizes.values())
+    assert small.ledger.read == free.ledger.read
+
+
+@dataclass(frozen=True)
+class DropTested:
+    """A step of a user's own: marks the evaluated documents of an even size."""
+
+    def __call__(self, docs: DataFrame) -> DataFrame:
+        even = "dropped = '' AND split <> 'train' AND num_bytes % 2 = 0"
+        return docs.with_column("dropped", daft.sql_expr(f"CASE WHEN {even} THEN 'dropped: even' ELSE dropped END"))
+
+
+def test_what_returned_to_training_does_not_come_back_unseen_by_overlap(tmp_path: Path, store: Store) -> None:
+    """A step after overlap drops test text: nothing that overlap took for training may fill the room."""
+    docs = made(tmp_path, store, domain=[prose(i) for i in range(600)])
+    plain = curate(docs, Curate(steps=(Overlap(),), split=Split(most=3000)), store=store)
+    dropping = curate(docs, Curate(steps=(Overlap(), DropTested(), Overlap(n=5)), split=Split(most=3000)), store=store)
+    for name in ("test", "validation"):
+        held = {row["id"] for row in rows(plain, "domain") if row["split"] == name}
+        left = {row["id"] for row in rows(dropping, "domain") if row["split"] == name and not row["dropped"]}
+        assert left and left < held
 
 
 @given(st.integers(2, 30), st.integers(0, 50), st.floats(0.001, 0.6), st.floats(0.001, 0.39))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from graft.core.artifact import Artifact, Store
 from graft.core.doc import SCHEMA, doc_id
 from graft.core.errors import FaultError, UsageError
 from graft.core.ledger import Amount
+from graft.core.outlet import put_out
 from graft.readers import json_whole, opened
 from graft.readers.hub import HubPath
 from graft.stages.ingest import Ingest, ingest
@@ -352,6 +354,58 @@ def test_a_missing_path_is_named_with_the_nearest_one(folder: Path, store: Store
     assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize("path", ["x" * 300, "", "~no-such-user/texts"])
+def test_an_odd_path_is_missing_like_any_other(store: Store, path: str) -> None:
+    with pytest.raises(UsageError) as error:
+        ingest([path], "domain", store=store)
+    said(error, "no such file or folder")
+
+
+def test_file_names_that_are_not_utf8(folder: Path, store: Store) -> None:
+    """Every reader but that of Parquet reads them; those that it cannot open are counted."""
+    odd = os.fsdecode(os.fsencode(folder) + b"/caf\xe9")
+    Path(odd + ".txt").write_text("one")
+    Path(odd + ".jsonl").write_bytes(lines({"text": "two"}))
+    Path(odd + ".pd\udcff").write_text("no")
+    Path(odd).mkdir()
+    Path(odd, "a.txt").write_text("three")
+    pq.write_table(pa.table({"text": ["four"]}), folder / "x.parquet")
+    size = (folder / "x.parquet").stat().st_size
+    (folder / "x.parquet").rename(odd + ".parquet")
+    docs = ingest([str(folder), odd], "domain", store=store)
+    parents = [row["parents"] for row in rows(docs) if not row["dropped"]]
+    names = ["my texts/caf\\xe9.jsonl#1", "my texts/caf\\xe9.txt", "my texts/caf\\xe9/a.txt", "caf\\xe9/a.txt"]
+    assert sorted(parents) == sorted([name] for name in names)
+    assert fates(docs)["dropped: file name is not UTF-8"] == (1, size)
+    assert docs.facts["skipped"] == {"unknown suffix .pd\\xff": 1}
+    assert docs.facts["paths"] == [str(folder), f"{folder}/caf\\xe9"]
+    json.dumps(docs.manifest, ensure_ascii=False).encode()
+    assert survey([str(folder)], budget_seconds=60).num_docs == 3
+    assert ingest([str(folder), odd], "domain", store=store) == docs
+
+
+def test_origins_name_the_paths_and_how_much_is_there(folder: Path, store: Store, monkeypatch) -> None:
+    (folder / "a.txt").write_text("one")
+    (folder / "b.txt").write_text("two")
+    monkeypatch.chdir(folder)
+    docs = ingest([".", "a.txt"], "domain", store=store)
+    assert docs.origins == {"path 0": f"{folder} (2 files)", "path 1": f"{folder}/a.txt (1 file)"}
+
+
+def test_results_in_a_source_are_passed_over_and_counted(folder: Path, store: Store) -> None:
+    """The finding: `--domain . --out adapted` read its own report in the next run."""
+    (folder / "a.txt").write_text("one")
+    (folder / "report.html").write_text("of graft")
+    first = ingest([str(folder / "a.txt")], "domain", store=store)
+    put_out(folder / "adapted", {"report.html": folder / "report.html", "model": first.path})
+    (folder / "report.html").rename(folder / "b.txt")
+    docs = ingest([str(folder)], "domain", store=store)
+    assert texts(docs) == ["one", "of graft"] and docs.facts["skipped"]["made by graft"] == 2
+    with pytest.raises(UsageError) as error:
+        ingest([str(folder / "adapted")], "domain", store=store)
+    said(error, "no file here can be read as text", "2 x made by graft")
+
+
 def test_no_path_at_all(store: Store) -> None:
     with pytest.raises(UsageError) as error:
         ingest([], "domain", store=store)
@@ -494,11 +548,17 @@ FROM_HUB = """
 import json, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from graft.core.artifact import Store
+from graft.core.artifact import DryStore, NotMade, Store
 from graft.core.errors import GraftError
 from graft.stages.ingest import ingest
 from graft.stages.survey import survey
 try:
+    if len(sys.argv) > 3:
+        try:
+            print(json.dumps(["found", ingest([sys.argv[1]], "domain", store=DryStore(Path(sys.argv[2]))).name]))
+        except NotMade:
+            print(json.dumps(["not made"]))
+        sys.exit()
     look = survey([sys.argv[1]])
     docs = ingest([sys.argv[1]], "domain", store=Store(Path(sys.argv[2])))
     print(json.dumps([look.files, look.bytes_total, look.exact, pq.read_table(docs / "docs.parquet").to_pylist()]))
@@ -507,10 +567,10 @@ except GraftError as error:
 """
 
 
-def from_hub(path: str, endpoint: str, tmp_path: Path) -> list:
+def from_hub(path: str, endpoint: str, tmp_path: Path, *more: str) -> list:
     environment = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": ":".join(sys.path)}
     environment |= {"HF_HUB_DISABLE_XET": "1", "PATH": "/usr/bin:/bin", "no_proxy": "*"}
-    command = [sys.executable, "-c", FROM_HUB, path, str(tmp_path / "store")]
+    command = [sys.executable, "-c", FROM_HUB, path, str(tmp_path / "store"), *more]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.strip().splitlines()[-1])
@@ -521,10 +581,14 @@ def test_a_data_set_of_the_hub(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     try:
+        assert from_hub("hf://me/mine", endpoint, tmp_path, "dry") == ["not made"]
+        assert not list((tmp_path / "hf").rglob("*.jsonl"))  # a plan fetches nothing
         files, size, exact, found = from_hub("hf://me/mine", endpoint, tmp_path)
         assert [row["text"] for row in found] == ["from the hub", "second"]
         assert [row["parents"] for row in found] == [["data/train.jsonl#1"], ["data/train.jsonl#2"]]
         assert (files, size, exact) == (1, len(HUB_FILES["data/train.jsonl"]), False)
+        assert from_hub("hf://me/mine", endpoint, tmp_path, "dry")[0] == "found"
+        assert from_hub("hf://me/mine/nowhere", endpoint, tmp_path, "dry") == ["not made"]
         kind, words = from_hub("hf://me/other", endpoint, tmp_path)
         assert kind == "UsageError" and 'no data set "me/other"' in words and "hf auth login" in words
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 import transformers
@@ -167,10 +165,9 @@ def test_a_token_does_not_see_what_follows() -> None:
 def test_verify_is_content_with_what_packs() -> None:
     for name in CONFIGS:
         model = build(name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            verify(model, packed())
+        verify(model, packed())
         assert model.packs
+        assert not model.notes
         assert not model.own_head
         assert model.hf.training
 
@@ -178,8 +175,8 @@ def test_verify_is_content_with_what_packs() -> None:
 def test_verify_takes_out_blocks_that_are_not_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_norm", lambda self, hidden_states: hidden_states * self.weight)
     model = build("llama")
-    with pytest.warns(RuntimeWarning, match="llama: our blocks are not this model's"):
-        verify(model, packed())
+    verify(model, packed())
+    assert ["our blocks are not this model's" in note for note in model.notes] == [True]
     assert_same(model, build("llama", "eager"))
 
 
@@ -198,8 +195,8 @@ def test_verify_finds_what_does_not_pack(config: transformers.PreTrainedConfig) 
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.2)
     model = Model(hf, precision="fp32")
-    with pytest.warns(RuntimeWarning, match=f"{config.model_type}: packed pieces see each other"):
-        verify(model, packed())
+    verify(model, packed())
+    assert [f"{config.model_type}: packed pieces see each other" in note for note in model.notes] == [True]
     assert not model.packs
     nats_BT, _ = alone(model, packed())
     with torch.no_grad():
@@ -207,11 +204,11 @@ def test_verify_finds_what_does_not_pack(config: transformers.PreTrainedConfig) 
     torch.testing.assert_close(ours_BT, nats_BT, atol=1e-5, rtol=1e-5)
 
 
-def test_split_and_segments() -> None:
+def test_split_and_pieces() -> None:
     batch = packed()
     assert [len(part) for part in batch.split(3)] == [3, 1]
     assert torch.equal(torch.cat([part.tokens_BT for part in batch.split(3)]), batch.tokens_BT)
-    assert batch.segment_BT[0].tolist() == [0] * 7 + [1] + [2] * 22 + [3] * 18
+    assert batch.starts_BT[0].nonzero().flatten().tolist() == [0, 7, 8, 30]
     assert torch.equal(batch.position_BT, packed().position_BT)  # reading the pieces changes nothing
 
 
@@ -219,7 +216,7 @@ def test_a_row_that_continues_a_document_is_a_piece() -> None:
     model, batch = build("llama"), packed()
     later = Batch(batch.tokens_BT, batch.targets_BT, batch.weights_BT, batch.position_BT.clone(), batch.source_B)
     later.position_BT[1] += 5  # places 5..52 of a document cut at the row's border
-    assert later.segment_BT[1].unique().tolist() == [0]
+    assert later.starts_BT[1].nonzero().flatten().tolist() == [0]
     model.packs = True
     together = model.hidden(later)
     model.packs = False

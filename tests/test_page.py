@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from graft.page.facts import Materials, gather_facts, sample_documents
 from graft.page.render import POINTS_DRAWN, embedded_json, page_hash, render_page, thinned
 from graft.probes.blame import Blame
 from graft.probes.forgetting import Forgetting
-from graft.stages.report import summarize
+from graft.stages.report import number_keys, summarize
 
 
 class Outline(HTMLParser):
@@ -183,6 +185,44 @@ def test_parts_that_do_not_sum_are_called_out() -> None:
     assert "The parts do not sum to the total change" in outline(facts).text
 
 
+def test_the_sum_is_held_to_a_millionth_of_the_change() -> None:
+    facts = small_facts()
+    facts["blame"]["domain"]["classes"][0]["blame"] += 0.9e-6
+    assert panels.blame(facts)[0]["adds_up"]
+    facts["blame"]["domain"]["classes"][0]["blame"] += 0.2e-6
+    assert not panels.blame(facts)[0]["adds_up"] and panels.blame(facts)[1]["adds_up"]
+    facts = small_facts()  # a model that did not change at all has nothing to divide
+    facts["changes"][1]["after"] = facts["changes"][1]["before"]
+    facts["blame"]["general"] |= {"classes": [], "total": 0.0}
+    assert panels.blame(facts)[1]["adds_up"]
+
+
+def test_without_blame_the_page_has_no_such_section() -> None:
+    whole, bare = outline(small_facts()), outline(small_facts() | {"blame": {}})
+    ids = {attributes.get("id") for _, attributes in whole.elements}
+    assert ids - {attributes.get("id") for _, attributes in bare.elements} >= {"blame", "blame-h", "blame-0"}
+    assert "#blame" not in {attributes.get("href") for _, attributes in bare.elements}
+    assert "Which tokens did it" not in bare.text and "Before and after" in bare.text
+
+
+@pytest.mark.parametrize(
+    ("split", "words", "never"),
+    [
+        ("test", "The same held-out documents (test split)", "validation split"),
+        ("validation", "The same documents of the validation split", "held-out documents"),
+        ("train", "The same documents of the training text", "held-out documents"),
+    ],
+)
+def test_the_page_says_which_text_was_scored(split: str, words: str, never: str) -> None:
+    facts = small_facts()
+    facts["summary"]["split"] = split
+    text = outline(facts).text
+    assert words in text and never not in text
+    assert panels.changes(facts)["known"].startswith(f"Word n-grams of the {split} text")
+    fates = {row["fate"]: row["meaning"] for row in ledger(facts)[0]["fates"]}
+    assert [fate for fate, words in fates.items() if "compared on this page" in words] == [split] * (split in fates)
+
+
 def test_ledger_says_whether_it_adds_up() -> None:
     facts = small_facts()
     assert [one["adds_up"] for one in ledger(facts)] == [True, True]
@@ -255,9 +295,13 @@ def scored(folder: Path, nats: float) -> Artifact:
     return artifact
 
 
-def test_what_the_stages_leave_is_what_the_page_reads(tmp_path: Path) -> None:
+@pytest.fixture
+def materials(tmp_path: Path) -> Materials:
+    """What the stages leave, in small: two documents of each source, without notes and without a line of work."""
     before, after = scored(tmp_path / "evidence-1", 2.0), scored(tmp_path / "evidence-2", 1.5)
-    corpus = fold(tmp_path / "corpus-3")
+    shares = {"overlap": {"domain": {name: {"mean": mean} for name, mean in (("test", 0.1), ("validation", 0.2))}}}
+    split = {"validation": 0.05, "test": 0.05, "seed": 0, "most": 20_000_000}
+    corpus = fold(tmp_path / "corpus-3", facts={"notes": shares}, settings={"split": split})
     for name in ("domain", "general"):
         rows = [doc_row("é b", source=name, position=place, parent=f"file#{place}") for place in (0, 1)]
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), corpus / f"{name}.parquet")
@@ -279,13 +323,83 @@ def test_what_the_stages_leave_is_what_the_page_reads(tmp_path: Path) -> None:
     (findings / "blame.json").write_text(json.dumps(Blame()(old, new)))
     line = [corpus, tokens, before, trained, after, findings]
     paths = {"domain": ["law"], "general": ["prose"]}
-    materials = Materials(corpus, tokens, trained, before, after, findings, "tiny", paths, line, ["A note."])
+    return Materials(corpus, tokens, trained, before, after, findings, "tiny", paths, line, ["A note."])
+
+
+def noting(artifact: Artifact, **facts: object) -> None:
+    """The manifest's facts changed."""
+    manifest = artifact.manifest | {"facts": artifact.facts | facts}
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    artifact.manifest.update(manifest)
+
+
+def test_what_the_stages_leave_is_what_the_page_reads(materials: Materials) -> None:
     facts = gather_facts(materials, summarize(materials))
     assert [row[0] for row in facts["documents"][0]["tokens"]] == ["é", " b", "<end>"]
     assert facts["documents"][0]["tokens"][0][3] == 2 and facts["documents"][0]["parents"][0].startswith("file#")
     assert facts["curve"]["validation"] == {"domain": [[0, 2.5]], "general": [[0, 3.0]]}
     text = outline(facts).text
     assert "A note." in text and "nats of every scored token (before)" in text and "−0.50000" in text
+
+
+def test_findings_without_blame_still_make_a_page(materials: Materials) -> None:
+    (materials.findings / "blame.json").unlink()
+    facts = gather_facts(materials, summarize(materials))
+    assert facts["blame"] == {} and "Which tokens did it" not in outline(facts).text
+
+
+def test_what_stages_noted_stands_in_the_summary_and_on_the_page(materials: Materials) -> None:
+    noting(materials.trained, notes=["The head was not known.", "Twice said."])
+    noting(materials.after, notes=["Twice said.", "Scored in pieces."])
+    noting(materials.before, notes=["Twice said."])
+    summary = summarize(materials)
+    assert summary["notes"] == ["A note.", "The head was not known.", "Twice said.", "Scored in pieces."]
+    text = outline(gather_facts(materials, summary)).text
+    assert all(note in text for note in summary["notes"])
+
+
+@pytest.mark.parametrize(("split", "overlap"), [("test", 0.1), ("validation", 0.2), ("train", None)])
+def test_the_summary_is_of_the_split_that_was_scored(materials: Materials, split: str, overlap: float | None) -> None:
+    materials.after.manifest["settings"]["split"] = split
+    summary = summarize(materials)
+    assert summary["split"] == split and summary["domain"]["overlap"] == overlap
+    assert bool([note for note in summary["notes"] if f"{split}" in note]) == (split != "test")
+    assert summary["domain"]["overlap"] != summary["general"]["overlap"] or overlap is None
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "split", "warned"),
+    [
+        ("embedded", "embedded:prose", {}, False),
+        ("embedded", "embedded:prose", {"seed": 1}, True),
+        ("embedded", "embedded:prose", {"test": 0.2}, True),
+        ("embedded", "embedded:prose", {"test": 0.02}, False),
+        ("embedded", "law", {"seed": 1}, False),
+        ("tiny", "embedded:prose", {"seed": 1}, False),
+    ],
+)
+def test_another_split_of_text_that_the_base_has_read_is_noted(
+    materials: Materials, base: str, path: str, split: dict[str, float], warned: bool
+) -> None:
+    materials.corpus.manifest["settings"]["split"].update(split)
+    one = replace(materials, base=base, paths={"domain": ["law"], "general": [path]})
+    assert any("has read" in note and "general" in note for note in summarize(one)["notes"]) == warned
+
+
+def test_the_keys_of_a_summary_are_known_before_it_is_there(materials: Materials) -> None:
+    """Every number in it, by dotted path, is one that a gate may name; and no other."""
+
+    def paths(value: object, path: str = "") -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, below in value.items():
+                yield from paths(below, f"{path}.{key}" if path else key)
+        elif isinstance(value, list | tuple):
+            for place, below in enumerate(value):
+                yield from paths(below, f"{path}.{place}")
+        elif not isinstance(value, str):
+            yield path
+
+    assert sorted(paths(summarize(materials))) == sorted(number_keys(["domain", "general"]))
 
 
 def test_no_document_is_shown_twice(tmp_path: Path) -> None:

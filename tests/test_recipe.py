@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from graft.core.errors import UsageError
-from graft.core.settings import build, to_json
+from graft.core.settings import build, to_json, whole_number
 from graft.jobs.adapt import Adapt
+from graft.jobs.pretrain import Pretrain
+from graft.objectives.causal import Causal
 from graft.objectives.stay_close import StayClose
 from graft.recipe import read_recipe
 from graft.schedules.cosine import Cosine
+from graft.steps.exact_duplicates import ExactDuplicates
+from graft.steps.overlap import Overlap
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -65,6 +69,16 @@ def test_every_recipe_in_the_house_can_be_read(recipe):
         ("adopt:\n  domain: a\n", 1, 'no job "adopt"|did you mean "adapt"'),
         ("adapt:\n  domain: [a\n", 3, "not YAML"),
         ("adapt:\n  train:\n    objective: my.own.Thing\n", 3, 'cannot import "my.own.Thing"'),
+        ("adapt:\n  train:\n    objective: .own.Thing\n", 3, 'cannot import ".own.Thing"'),
+        ("adapt:\n  train: {tokens: 2024-13-45}\n", 2, "not YAML"),
+        ("adapt:\n  train: {tokens: !!python/name:os.system x}\n", 2, "not YAML"),
+        ("adapt:\n  domain: &a [*a]\n", 2, "refers to itself"),
+        ("adapt:\n  ? [a, b]\n  : 1\n", 2, "a key is a list|allowed: .*name"),
+        ("adapt:\n  train:\n    objective:\n", 3, "train.objective is nothing|one name from causal"),
+        ("adapt:\n  curate:\n    steps:\n", 3, "curate.steps is nothing|a list of names from exact_duplicates"),
+        ("adapt:\n  examine:\n    probes: blame\n", 2, "probes are blame|forgetting among them"),
+        ("adapt:\n  examine:\n    probes: []\n", 2, "probes are none|forgetting among them"),
+        ("adapt:\n  examine:\n    probes: [forgetting, blame, {blame: {min_count: 2}}]\n", 2, "blame twice|once"),
     ],
 )
 def test_a_wrong_recipe_is_named_by_line(tmp_path, text, line, words):
@@ -95,6 +109,110 @@ def test_changes_are_laid_over_a_recipe(tmp_path):
         read(tmp_path, text, "train.rows")
 
 
+@pytest.mark.parametrize("written", ["1e6", "1_000_000", "1000000.0", "1M", "1000k", "1m", "0.001B"])
+def test_whole_numbers_may_be_written_short(tmp_path, written):
+    """One reading for recipes, --set and --tokens."""
+    recipe = f"adapt:\n  train:\n    tokens: {written}\n"
+    assert read(tmp_path, recipe).train.tokens == 1_000_000
+    assert read(tmp_path, "adapt: {}", f"train.tokens={written}").train.tokens == 1_000_000
+    assert isinstance(read(tmp_path, recipe).train.tokens, int)
+    assert whole_number(written) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    "written", ["1.5", "400kk", "k", "1.0005k", "nan", ".inf", "inf", "1e400", "1e30", "true", "two", "''"]
+)
+def test_what_is_no_whole_number_is_refused(tmp_path, written):
+    with pytest.raises(UsageError, match="a whole number") as caught:
+        read(tmp_path, f"adapt:\n  train:\n    tokens: {written}\n")
+    assert caught.value.where.endswith("recipe.yaml:3")
+
+
+def test_short_numbers_are_for_whole_numbers_alone(tmp_path):
+    with pytest.raises(UsageError, match="train.rate is '1k'"):
+        read(tmp_path, "adapt:\n  train: {rate: 1k}\n")
+    assert read(tmp_path, "adapt:\n  domain: 20M\n").domain == ("20M",)  # a folder of that name
+
+
+def test_a_dotted_path_changes_one_plugin_of_a_list_and_keeps_the_others(tmp_path):
+    changed = read(tmp_path, "adapt: {}", "curate.steps.overlap.tolerance=0.1", "curate.steps.overlap.n=8")
+    assert changed.curate.steps == (ExactDuplicates(), Overlap(8, 0.1))
+    given = "adapt:\n  curate:\n    steps: [{overlap: {n: 5}}, exact_duplicates]\n"
+    changed = read(tmp_path, given, "curate.steps.overlap.tolerance=0.1")
+    assert changed.curate.steps == (Overlap(5, 0.1), ExactDuplicates())
+    single = read(tmp_path, "adapt:\n  curate: {steps: overlap}\n", "curate.steps.overlap={n: 3}")
+    assert single.curate.steps == (Overlap(3),)
+    whole = read(tmp_path, "adapt: {}", "curate.steps=[overlap]")
+    assert whole.curate.steps == (Overlap(),)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "words"),
+    [
+        ("adapt: {}", "curate.steps.overlep.n=1", 'no steps plug-in is called "overlep"|did you mean "overlap"'),
+        ("adapt: {curate: {steps: [exact_duplicates]}}", "curate.steps.overlap.n=1", "overlap is not in|curate.steps="),
+        ("adapt: {curate: {steps: [overlap, {overlap: {n: 2}}]}}", "curate.steps.overlap.n=1", "stands 2 times"),
+        ("adapt: {}", "curate.steps.overlap.m=1", 'unknown key "m"|tolerance'),
+        ("adapt: {}", "curate.steps.0.n=1", 'no steps plug-in is called "0"|exact_duplicates'),
+        ("adapt: {}", "replay.x=1", "replay has no keys|a number"),
+        ("adapt: {replay: 0.1}", "replay.x=1", "replay has no keys|a number"),
+        ("adapt: {domain: a}", "domain.x=1", "domain has no keys|a list of text"),
+        ("adapt: {domain: [a]}", "domain.x=1", "domain has no keys|a list of text"),
+        ("adapt: {}", "train.tokens.x=1", "train.tokens has no keys|a whole number or nothing"),
+        ("adapt: {}", "train.rows=[8", "not YAML"),
+        ("adapt: {}", "train.rows={a: 1, a: 2}", "given twice"),
+        ("adapt: {}", "train.rows=!x 1", "not YAML"),
+        ("adapt: {}", "trian.rows=8", 'unknown key "trian"|did you mean "train"'),
+        ("adapt: {}", "train..rows=8", 'unknown key ""'),
+        ("adapt: {}", "=8", 'unknown key ""'),
+        ("adapt: {}", "train.rows=many", "train.rows is 'many'|whole number"),
+        ("adapt: {}", "curate.steps.overlap.n=0", "n is 0|1 word or more"),
+        ("adapt: {}", "train.objective.cuasal.x=1", 'called "cuasal"|did you mean "causal"'),
+        ("adapt: {}", "train.objective.causal.x=1", 'unknown key "x"|no keys'),
+    ],
+)
+def test_a_wrong_change_is_named_by_itself(tmp_path, recipe, change, words):
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, recipe, change)
+    assert f"--set {change}" in caught.value.where and caught.value.allowed, str(caught.value)
+    for word in words.split("|"):
+        assert word in str(caught.value), (word, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "words"),
+    [
+        ("train: 7", "train.rows=8", "train is 7|a mapping with the keys objective"),
+        ("curate: {steps: 7}", "curate.steps.overlap.n=1", "overlap is not in curate.steps"),
+        ("curate: {steps: [7, overlap]}", "curate.steps.overlap.n=1", "curate.steps.0 is 7|one name from"),
+        ("train: {objective: 7}", "train.rows=8", "train.objective is 7|one name from"),
+    ],
+)
+def test_a_change_does_not_hide_what_is_wrong_below_it(tmp_path, settings, change, words):
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, f"adapt:\n  {settings}\n", change)
+    assert all(word in str(caught.value) for word in words.split("|")), str(caught.value)
+
+
+def test_a_change_may_name_another_plugin(tmp_path):
+    assert read(tmp_path, "adapt: {}", "train.objective.stay_close.leash=0.7").train.objective == StayClose(0.7)
+    given = "adapt: {train: {objective: {stay_close: {leash: 0.5}}}}"
+    assert read(tmp_path, given, "train.objective.stay_close={}").train.objective == StayClose()
+    assert read(tmp_path, given, "train.objective=causal").train.objective == Causal()
+
+
+def test_a_key_with_nothing_under_it_changes_nothing(tmp_path):
+    """As when every line under `train:` is a comment."""
+    assert read(tmp_path, "adapt:\n  train:\n    # rows: 8\n") == Adapt()
+    assert read(tmp_path, "pretrain:\n  train:\n") == Pretrain() and read(tmp_path, "adapt:\n") == Adapt()
+
+
+def test_a_jobs_own_defaults_outlive_a_change_beside_them(tmp_path):
+    """Pretrain trains at another rate than Train says; naming the rows must not take that away."""
+    for job in (read(tmp_path, "pretrain: {train: {rows: 8}}"), read(tmp_path, "pretrain: {}", "train.rows=8")):
+        assert (job.train.rows, job.train.rate) == (8, Pretrain().train.rate)
+
+
 def test_settings_survive_json():
     job = Adapt(domain=("a",), replay=0.3)
     assert build(Adapt, json.loads(json.dumps(to_json(job)))) == job
@@ -109,6 +227,10 @@ def test_a_users_own_plugin_is_its_dotted_path(tmp_path, monkeypatch):
     job = read(tmp_path, "adapt:\n  train:\n    objective: {mine.Mine: {size: 4}}\n")
     assert job.train.objective.size == 4
     assert to_json(job)["train"]["objective"] == {"mine.Mine": {"size": 4}}
+    job = read(tmp_path, "adapt:\n  train:\n    objective: mine.Mine\n", "train.objective.mine.Mine.size=5")
+    assert job.train.objective.size == 5
+    steps = read(tmp_path, "adapt: {curate: {steps: [overlap, mine.Mine]}}", "curate.steps.mine.Mine.size=6")
+    assert steps.curate.steps[0] == Overlap() and steps.curate.steps[1].size == 6
     with pytest.raises(UsageError, match="not a dataclass"):
         read(tmp_path, "adapt:\n  train:\n    objective: mine.Loose\n")
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -144,3 +147,54 @@ def test_killed_anywhere_the_second_run_finishes_with_the_same_bytes(tmp_path, m
         asked.clear()
         assert contents(run(root)) == contents(whole)
         assert asked == all_asked[len(marks) :], "only what was not done is done again"
+
+
+def test_a_document_without_text_has_no_tokens_whatever_its_bytes(tmp_path):
+    """What could not be decoded keeps the bytes that were there; the finding: it was counted as one token."""
+
+    def build(draft):
+        draft.facts["sources"] = ["law"]
+        rows = [
+            doc_row("The court.", source="law", position=0, parent="a") | {"split": "train"},
+            doc_row("", source="law", position=1, parent="b", dropped="undecodable", num_bytes=7),
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), draft / "law.parquet")
+        for row in rows:
+            draft.ledger.enter("law", Amount(1, row["num_bytes"]))
+            draft.ledger.settle("law", row["dropped"] or row["split"], Amount(1, row["num_bytes"]))
+
+    store, base = Store(tmp_path / "store"), base_of(tmp_path / "base", BY_WORDS["gpt-2"]())
+    tokens = tokenize(store.make("corpus", None, {}, (), build), base, store=store)
+    assert tokens.ledger.fates["law"]["undecodable"] == Amount(1, 7, 0)
+    assert tokens.ledger.fates["law"]["train"].tokens == len(sources(tokens)["law"].tokens(0)) - 1
+
+
+def test_tokens_know_where_their_tokenizer_came_from(tmp_path):
+    store, base = Store(tmp_path / "store"), base_of(tmp_path / "base", BY_WORDS["gpt-2"]())
+    tokens = tokenize(corpus_of(store, law=DOCUMENTS), base, store=store)
+    assert tokens.origins == {"tokenizer": str(tmp_path / "base")}
+
+
+MANY_SHARDS = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+from pathlib import Path
+from graft.core.shards import TokenSource
+source = TokenSource(Path(sys.argv[1]), "law")
+assert len(source.shards) == 150
+held = source.tokens(0)
+for document in [*range(150), *range(149, -1, -1)]:
+    assert source.tokens(document).tolist() == [document, document + 1]
+assert held.tolist() == [0, 1]
+"""
+
+
+def test_more_shards_than_files_may_be_open(tmp_path):
+    (tmp_path / "tokens.json").write_text(json.dumps({"dtype": "uint16"}))
+    for i in range(150):
+        np.array([i, i + 1], np.uint16).tofile(tmp_path / f"law-{i:05}.bin")
+        one = np.zeros(1, np.int64)
+        np.savez(tmp_path / f"law-{i:05}.npz", length=one + 2, split=one, num_bytes=one + 9, position=one + i)
+    command = [sys.executable, "-c", MANY_SHARDS, str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr

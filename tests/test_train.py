@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import pkgutil
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -24,11 +31,13 @@ from graft.core.errors import FaultError, UsageError
 from graft.objectives.causal import Causal
 from graft.objectives.stay_close import StayClose
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, peak_rate, train
+from graft.stages.train import Train, _less, peak_rate, train
+from graft.tensors import run as module
+from graft.tensors.faults import NotFinite
 from graft.tensors.loop import Pace, run
 from graft.tensors.run import adamw
 from graft.tensors.sampler import Sampler
-from graft.tensors.weights import open_model, save_model
+from graft.tensors.weights import load_checkpoint, open_model, save_model
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=3)
@@ -140,6 +149,95 @@ def test_a_loss_that_is_not_finite_names_the_documents_and_spares_the_weights(wo
     assert all(torch.equal(before[name], after[name]) or before[name].isnan().any() for name in before)
 
 
+def test_only_the_rows_whose_loss_is_not_finite_are_named(world):
+    """One row's loss is broken by the objective; the other rows' documents are not blamed."""
+    model = open_model(world.base.folder, "bf16")
+    sampler = Sampler(sources(world.tokens), MIXTURE, window=64, rows=6, seed=0)
+    plain = Causal().bind(world.base.folder, open_model)
+    fifth = sampler.batch(0).tokens_BT[4]
+
+    def loss(model, batch):
+        tally = plain(model, batch)
+        broken_B = (batch.tokens_BT == fifth).all(1)
+        return replace(tally, total=torch.where(broken_B, tally.total * torch.nan, tally.total))
+
+    pace = Pace(rate=lambda step: 1e-3, micro_rows=2, clip=1.0, seed=0)
+    optimizer = adamw(model, rate=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+    with pytest.raises(NotFinite, match="the loss is nan") as caught:
+        list(run(model, loss, sampler, optimizer, pace, 0, 1))
+    guilty = {(doc["source"], doc["position"]) for doc in sampler.documents(0) if doc["row"] == 4}
+    assert set(caught.value.documents) == guilty
+    assert "lower train.rate, or train with precision fp32" in caught.value.do
+
+
+def test_a_run_that_diverges_names_files_and_rows(world, tmp_path):
+    with pytest.raises(FaultError, match=r"not a number|(loss is|norm) (nan|inf)") as caught:
+        train(world.base, world.tokens, MIXTURE, replace(SHORT, rate=1e30, clip=0.0), store=Store(tmp_path))
+    [first, *_] = caught.value.where.removeprefix("documents ").split(", ")
+    parents = {
+        parent
+        for name in ("domain", "general")
+        for row in pq.read_table(world.corpus / f"{name}.parquet", columns=["parents"]).to_pylist()
+        for parent in row["parents"]
+    }
+    assert first in parents and "lower" in caught.value.do
+
+
+def test_memory_that_is_not_there_names_the_setting_to_lower(world, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nmore")
+
+    monkeypatch.setattr(module, "run", full)
+    for change, words in (
+        ({}, "set train.micro_rows to 2 (it is 4)"),
+        ({"micro_rows": 1}, "take a smaller base"),
+    ):
+        with pytest.raises(FaultError, match=r"not enough memory for training \(CUDA out of memory") as caught:
+            train(world.base, world.tokens, MIXTURE, replace(SHORT, **change), store=Store(tmp_path))
+        assert words in caught.value.do
+    assert "train.window to 256 (it is 512)" in _less(Train(micro_rows=1).shape(Planned(512), 10**6, 1.0))
+
+
+def test_the_model_is_saved_without_moments_gradients_or_copies(world, tmp_path, monkeypatch):
+    """At the peak after training there are the weights, their rounded form, and nothing of the optimiser."""
+    seen, texts_of = [], module.Run._texts
+    monkeypatch.setattr(module.Run, "_texts", lambda self: seen.append(self.optimizer) or texts_of(self))
+
+    def saving(model, base_folder, folder, texts):
+        assert [len(one.state) for one in seen] == [0]
+        assert all(parameter.grad is None for parameter in model.hf.parameters())
+        difference = save_model(model, base_folder, folder, texts)
+        stored = load_file(folder / "model.safetensors")
+        memory = {name: weight for name, weight in model.hf.state_dict().items() if name in stored}
+        assert all(torch.equal(stored[name].float(), weight) for name, weight in memory.items())
+        return difference
+
+    monkeypatch.setattr(module, "save_model", saving)
+    train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
+    assert seen
+
+
+def test_the_words_beside_the_progress_do_not_read_the_curve_again(world, tmp_path, monkeypatch):
+    """Else a run of n steps would cost n squared."""
+
+    class Watched(list):
+        def __iter__(self):
+            raise AssertionError("read from end to end")
+
+    note = module.Run._note
+    words = []
+
+    def noting(self, step):
+        note(self, step)
+        plain, self.curve = self.curve, Watched(self.curve)
+        words.append(self._words(step))
+        self.curve = plain
+
+    monkeypatch.setattr(module.Run, "_note", noting)
+    train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
+    assert "domain" not in words[0] and "domain -" in words[-1] and "general -" in words[-1]
+
+
 def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path):
     """Kill -9 in three different places, one after the other, in processes of their own."""
     plain = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path / "plain"))
@@ -210,6 +308,35 @@ def test_automatic_choices(world):
         Train(window=128).shape(world.base, 10**6, 1.0)
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A base of which only sizes are known."""
+
+    window: int
+    num_parameters: int = 10**6
+    training_notes: dict = field(default_factory=dict)
+
+
+@given(tokens=st.integers(1, 10**8), window=st.sampled_from([64, 512, 2048, 8192]), asked=st.booleans())
+@settings(deadline=None)
+def test_no_run_trains_much_more_than_was_asked_for(tokens, window, asked):
+    shape = (Train(tokens=tokens) if asked else Train()).shape(Planned(window), tokens, 1.0)
+    step = shape.rows * shape.window
+    assert shape.tokens <= tokens + step / 2
+    if tokens >= 50 * 512 and window <= 512:
+        assert shape.steps >= 50 and step >= 512
+    if tokens >= 50 * 4096 and window <= 2048:
+        assert step >= 4096  # as large as it was where the text is
+
+
+def test_a_step_that_is_more_than_was_asked_for_is_refused():
+    with pytest.raises(UsageError, match=r"tokens is 1,000, and one step of 8 rows of 512 reads 4,096") as caught:
+        Train(tokens=1000, rows=8).shape(Planned(512), 10**6, 1.0)
+    assert caught.value.allowed == "2,048 or more"
+    assert Train(tokens=2048, rows=8).shape(Planned(512), 10**6, 1.0).steps == 1
+    assert Train(rows=8).shape(Planned(512), 100, 1.0).steps == 1  # nobody asked for fewer
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -244,8 +371,6 @@ def test_every_setting_has_an_effect(world, tmp_path, change):
 
 
 def test_checkpoints_come_as_often_as_asked(world, tmp_path, monkeypatch):
-    import graft.tensors.run as module
-
     saves = []
     monkeypatch.setattr(module, "save_checkpoint", lambda path, state: saves.append(state["step"]) or path.touch())
     for minutes, expected in ((0.0, list(range(1, 13))), (1e6, [12])):
@@ -254,22 +379,114 @@ def test_checkpoints_come_as_often_as_asked(world, tmp_path, monkeypatch):
         assert saves == expected
 
 
+PLACES = {
+    "between the groups of the optimiser's step": ("torch.optim.adam.adam", 5),  # two groups a step
+    "after the optimiser's step": ("torch.optim.adamw.AdamW.zero_grad", 3),
+    "before the step is noted": ("graft.tensors.run.Run._note", 3),
+    "inside validation": ("graft.tensors.run.mean_nats", 3),  # two sources at the start, then step 4
+    "before the first step": ("graft.tensors.run.mean_nats", 1),
+    "in the last step": ("torch.optim.adam.adam", 24),
+    "while saving": ("graft.tensors.run.save_checkpoint", 2),
+}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_interrupt_anywhere_leaves_a_whole_step(world, tmp_path, monkeypatch, place, signum):
+    """The signal comes as the n-th call of something ends; what is saved then, and where it leads, is to the bit."""
+    settings = replace(SHORT, checkpoint_minutes=0.0 if place == "while saving" else 5.0)
+    plain = train(world.base, world.tokens, MIXTURE, settings, store=world.store)
+    name, number = PLACES[place]
+    owner, attribute = pkgutil.resolve_name(name.rpartition(".")[0]), name.rpartition(".")[2]
+    original, calls = getattr(owner, attribute), itertools.count(1)
+
+    def interrupted(*args, **kwargs):
+        answer = original(*args, **kwargs)
+        if next(calls) == number:
+            os.kill(os.getpid(), signum)
+        return answer
+
+    before = [signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, attribute, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path))
+        assert next(calls) > number
+        assert all(signal.getsignal(one) is signal.default_int_handler for one in (signal.SIGINT, signal.SIGTERM))
+    finally:
+        for one, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(one, handler)
+    [checkpoint] = tmp_path.glob("drafts/train-*/checkpoint.pt")
+    state = load_checkpoint(checkpoint)
+    curve = json.loads((plain / "curve.json").read_text())
+    assert 0 < state["step"] <= 12 and state["curve"] == curve[: state["step"] + 1]
+    resumed = train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path))
+    assert same(weights(plain), weights(resumed))
+    assert json.loads((resumed / "curve.json").read_text()) == curve
+
+
+def test_memory_that_is_short_at_the_end_costs_no_training(world, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_model", full)
+        with pytest.raises(FaultError, match="not enough memory for writing the model") as caught:
+            train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
+    assert "the training is done and kept" in caught.value.do
+    plain = train(world.base, world.tokens, MIXTURE, SHORT, store=world.store)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("trained again"))
+    again = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
+    assert same(weights(plain), weights(again))
+
+
+def test_a_second_interrupt_does_not_wait(world, tmp_path, monkeypatch):
+    def slow(*args, **kwargs):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second one should have ended this")
+
+    monkeypatch.setattr(module, "save_checkpoint", lambda *_: pytest.fail("saved"))
+    monkeypatch.setattr(torch.optim.AdamW, "step", slow)
+    with pytest.raises(KeyboardInterrupt):
+        train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
+
+
+def test_handlers_are_the_callers_outside_the_main_thread(world, tmp_path):
+    """A thread cannot take signals; training in one leaves them alone."""
+    made = []
+    thread = threading.Thread(
+        target=lambda: made.append(train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path)))
+    )
+    thread.start()
+    thread.join(120)
+    assert made
+
+
 def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
-    log = tmp_path / "err"
+    store = tmp_path / "store"
     command = [
         sys.executable, "-m", "graft", "adapt", str(world.base.folder), "--domain", str(world.domain), "--general",
-        str(world.general), "--tokens", "2M", "--out", str(tmp_path / "out"), "--store", str(world.store.root),
-        "--set", "train.rows=4",
+        str(world.general), "--tokens", "80k", "--out", str(tmp_path / "out"), "--store", str(store),
+        "--set", "train.rows=4", "--set", "train.checkpoint_minutes=0",
     ]  # fmt: skip
+    log = tmp_path / "err"
     with log.open("w") as err:
         process = subprocess.Popen(command, stderr=err, stdout=err)
-        drafts = world.store.root / "drafts"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not list(drafts.glob("train-*/")):
-            time.sleep(0.1)
-        time.sleep(4)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not list(store.glob("drafts/train-*/checkpoint.pt")):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 1
     said = log.read_text()
-    assert "stopped after step" in said and "Traceback" not in said
-    assert list(drafts.glob("train-*/checkpoint.pt"))
+    stopped = int(re.search(r"stopped after step (\d+) of 312", said)[1])
+    assert "run the same command again: it goes on from here" in said and "Traceback" not in said
+    [checkpoint] = store.glob("drafts/train-*/checkpoint.pt")
+    assert load_checkpoint(checkpoint)["step"] == stopped < 312
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0, again.stderr
+    assert f"going on after step {stopped} of 312" in again.stderr
+    [trained] = store.glob("train-*/")
+    assert [entry["step"] for entry in json.loads((trained / "curve.json").read_text())] == list(range(313))

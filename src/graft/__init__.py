@@ -3,7 +3,9 @@
     import graft
     outcome = graft.adapt("embedded", domain=["my_texts/"], out="adapted")
 
-Names are loaded when they are first used, so that `import graft` costs nothing.
+Every stage is here too, as a function and its settings (`graft.train`, `graft.Train`). They are not names of
+`graft.stages`, whose modules are called as they are. Names are loaded when they are first used, so that
+`import graft` costs nothing.
 """
 
 from __future__ import annotations
@@ -15,42 +17,79 @@ if TYPE_CHECKING:
     from graft.core.artifact import Artifact, Store
     from graft.core.base import Base
     from graft.core.errors import FaultError, GateClosed, GraftError, UsageError
+    from graft.core.split import Split
     from graft.jobs.adapt import Adapt, Outcome, adapt
     from graft.jobs.pretrain import Pretrain
+    from graft.page.facts import Materials
     from graft.recipe import read_recipe
+    from graft.stages.curate import Curate, curate
+    from graft.stages.evaluate import Evaluate, evaluate
+    from graft.stages.examine import Examine, examine
+    from graft.stages.ingest import Ingest, ingest
+    from graft.stages.initialize import Initialize, initialize
+    from graft.stages.report import Report, report
+    from graft.stages.tokenize import Tokenize, tokenize
+    from graft.stages.train import Train, train
 
 __all__ = [
     "Adapt",
     "Artifact",
     "Base",
+    "Curate",
+    "Evaluate",
+    "Examine",
     "FaultError",
     "GateClosed",
     "GraftError",
+    "Ingest",
+    "Initialize",
+    "Materials",
     "Outcome",
     "Pretrain",
+    "Report",
+    "Split",
     "Store",
+    "Tokenize",
+    "Train",
     "UsageError",
     "adapt",
+    "curate",
+    "evaluate",
+    "examine",
+    "ingest",
+    "initialize",
     "read_recipe",
+    "report",
+    "tokenize",
+    "train",
 ]
 
-_HOME = {
-    "Adapt": "graft.jobs.adapt",
-    "Outcome": "graft.jobs.adapt",
-    "adapt": "graft.jobs.adapt",
-    "Artifact": "graft.core.artifact",
-    "Store": "graft.core.artifact",
-    "Base": "graft.core.base",
-    "FaultError": "graft.core.errors",
-    "GateClosed": "graft.core.errors",
-    "GraftError": "graft.core.errors",
-    "UsageError": "graft.core.errors",
-    "Pretrain": "graft.jobs.pretrain",
-    "read_recipe": "graft.recipe",
+_HOMES = {
+    "jobs.adapt": "Adapt Outcome adapt",
+    "jobs.pretrain": "Pretrain",
+    "core.artifact": "Artifact Store",
+    "core.base": "Base",
+    "core.errors": "FaultError GateClosed GraftError UsageError",
+    "core.split": "Split",
+    "page.facts": "Materials",
+    "recipe": "read_recipe",
+    "stages.curate": "Curate curate",
+    "stages.evaluate": "Evaluate evaluate",
+    "stages.examine": "Examine examine",
+    "stages.ingest": "Ingest ingest",
+    "stages.initialize": "Initialize initialize",
+    "stages.report": "Report report",
+    "stages.tokenize": "Tokenize tokenize",
+    "stages.train": "Train train",
 }
+_HOME = {name: f"graft.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'graft' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -22,11 +23,20 @@ app = typer.Typer(
 )
 
 StoreOption = Annotated[
-    Optional[Path], typer.Option("--store", help="Folder of artifacts. [default: $GRAFT_STORE, or .graft]")  # noqa: UP045
+    Optional[Path], typer.Option("--store", help="Folder of artifacts. \\[default: $GRAFT_STORE, or .graft]")  # noqa: UP045
 ]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", metavar="KEY=VALUE", help="Change any setting, e.g. train.rows=8. May be repeated."),
+]
+
+GateOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--fail-if",
+        metavar="CONDITION",
+        help='Exit with 3 when a number of summary.json is so, e.g. "general.change > 2%". May be repeated.',
+    ),
 ]
 
 
@@ -36,41 +46,52 @@ def adapt(
     domain: Annotated[list[str], typer.Option(help="File or folder of the domain's text. May be repeated.")],
     general: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Text not to be forgotten. [default: the embedded prose stands in]"),
+        typer.Option(help="Text not to be forgotten. \\[default: the embedded prose stands in]"),
     ] = None,
     tokens: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Tokens to train on: 400000, 400k, 20M. [default: one pass over the domain]"),
+        typer.Option(help="Tokens to train on: 400000, 400k, 20M. \\[default: one pass over the domain]"),
     ] = None,
     objective: Annotated[str, typer.Option(help="What training minimises; see `graft ls objectives`.")] = "causal",
     replay: Annotated[float, typer.Option(help="Share of the training tokens that is general text.")] = 0.1,
     out: Annotated[Path, typer.Option(help="Folder for model/, report.html and summary.json.")] = Path("adapted"),
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Of training: its order and its dropout. The split has its own, curate.split.seed, so that runs with "
+            "different seeds are scored on the same documents."
+        ),
+    ] = 0,
+    text_field: Annotated[
+        str, typer.Option(help="Where the text is, in rows of JSON, JSON Lines or Parquet: the name of a field.")
+    ] = "text",
+    fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
 ) -> None:
     """Adapt BASE to the text under --domain, and report what it gained and what it forgot."""
-    from graft.core.settings import build
     from graft.jobs.adapt import Adapt
-    from graft.recipe import overlay
+    from graft.recipe import build_changed
 
     training: dict[str, Any] = {"objective": objective, "seed": seed}
     if tokens is not None:
         training["tokens"] = read_count(tokens)
     settings = {"base": base, "domain": domain, "general": general or [], "replay": replay, "out": str(out)}
-    run_job(build(Adapt, overlay(settings | {"train": training}, changes or [])), store)
+    settings |= {"ingest": {"text_field": text_field}, "train": training}
+    run_job(build_changed(Adapt, settings, changes or []), store, fail_if or [])
 
 
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A YAML file; recipes/quickstart.yaml is the first to read.")],
+    fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
 ) -> None:
     """Run a recipe: whatever of it is not done yet."""
     from graft.recipe import read_recipe
 
-    run_job(read_recipe(recipe, changes or []), store)
+    run_job(read_recipe(recipe, changes or []), store, fail_if or [])
 
 
 @app.command()
@@ -125,16 +146,41 @@ def why(
     show_ancestry(opened.get(artifact), opened)
 
 
-def run_job(job: Any, store: Path | None) -> None:
-    """Call a job with a store, saying which artifacts are made and which were there."""
+@app.command()
+def clean(store: StoreOption = None) -> None:
+    """Remove unfinished work that no process is at; what was stopped then begins anew instead of going on."""
+    from graft.core.mark import is_store
+
+    opened = open_store(store)
+    if opened.root.exists() and not is_store(opened.root):
+        raise UsageError(
+            "this folder is no store", where=str(opened.root), allowed="a folder that graft made artifacts in"
+        )
+    sizes = {draft.path: draft.size / 1e6 for draft in opened.drafts()}
+    gone = opened.clean()
+    for path in gone:
+        typer.echo(f"removed  {path.name}  {sizes.get(path, 0.0):,.1f} MB")
+    for path in sizes:
+        if path not in gone:
+            typer.echo(f"in use   {path.name}")
+    freed = sum(sizes.get(path, 0.0) for path in gone)
+    typer.echo(f"freed {freed:,.1f} MB" if gone else "nothing to remove")
+
+
+def run_job(job: Any, store: Path | None, fail_if: Sequence[str]) -> None:
+    """Call a job with a store, saying which artifacts are made and which were there; then the gate."""
+    from graft.gate import check_gate, read_conditions
     from graft.listing import Teller
 
+    conditions = read_conditions(fail_if, job)
     teller = Teller()
     try:
         outcome = job(open_store(store, teller))
     except KeyboardInterrupt as stop:
         raise FaultError("stopped", do="run the same command again: it goes on from here") from stop
     teller.finish(outcome)
+    if conditions:
+        check_gate(conditions, outcome.summary)
 
 
 def open_store(path: Path | None, teller: Any = None) -> Any:
@@ -148,15 +194,15 @@ def open_store(path: Path | None, teller: Any = None) -> Any:
 
 
 def read_count(text: str) -> int:
-    """'400k' -> 400000; also M and B, also with a decimal point."""
-    factor = {"k": 10**3, "m": 10**6, "b": 10**9}.get(text[-1:].lower(), 1)
-    try:
-        number = float(text[:-1] if factor > 1 else text.replace("_", ""))
-    except ValueError:
-        number = 0.0
-    if number <= 0:
-        raise UsageError(f'--tokens is "{text}"', allowed="a positive number, such as 400000, 400k, 20M or 1.5B")
-    return round(number * factor)
+    """'400k' -> 400000; see `whole_number`. Errors: UsageError for what is no whole number, or not positive."""
+    from graft.core.settings import whole_number
+
+    number = whole_number(text)
+    if number is None or number <= 0:
+        raise UsageError(
+            f'--tokens is "{text}"', allowed="a positive whole number", do="write 400000, 400k, 20M or 1.5B"
+        )
+    return number
 
 
 def main() -> None:

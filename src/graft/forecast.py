@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from graft.stages.train import TrainingShape
 # Rates of the stages around training, in bytes of text or tokens per second of one ordinary core.
 READ_BYTES, CURATE_BYTES, ENCODE_BYTES = 20e6, 8e6, 4e6
 SCORE_TO_TRAIN = 1 / 3  # a forward pass alone, against a forward and a backward one
-TRAIN_TO_PRODUCT = 0.5  # speed of a training step against that of a large float32 matrix product, measured on CPUs
+# Speed of a training step in bf16 against a small float32 matrix product, by whether the processor has bfloat16 products:
+# measured with them (0.33 against 0.22 TFLOP/s on 2 cores), a guess without.
+TRAIN_TO_PRODUCT = {True: 1.4, False: 0.5}
 PROCESS_BYTES = 0.6e9  # Python, torch and transformers, before the first weight
 BYTES_PER_TOKEN = 4.0  # of text, where there is no tokenizer to ask yet
 
@@ -57,6 +60,7 @@ class Forecast:
     disk_bytes: float
     seconds: dict[str, float]  # by stage, of what is not done yet
     done: list[str] = field(default_factory=list)  # artifacts that are there
+    complete: bool = False  # all of them are
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class _Planned:
 
 def forecast(job: Adapt | Pretrain, store: Store) -> Forecast:
     """Look at the inputs of a job for a moment. Errors: as the job's own, for what can be seen without running it."""
-    there = _look_for(job, store)
+    there, complete = _look_for(job, store)
     if isinstance(job, Adapt):
         base: Any = Base.find(job.base)
         name, size = job.base, base.config
@@ -82,28 +86,32 @@ def forecast(job: Adapt | Pretrain, store: Store) -> Forecast:
     sources = _counted(job, tokens) if tokens else _foretold(job, base)
     first = next(iter(job.mixture))
     shape = job.train.shape(base, round(sources[first].splits["train"]), job.mixture[first])
-    done = {artifact.kind for artifact in there}
-    objective = type(job.train.objective).__name__
+    done = Counter(artifact.kind for artifact in there)
     return Forecast(
         base=name,
         num_parameters=base.num_parameters,
         sources=sources,
         mixture=job.mixture,
         shape=shape,
-        objective=objective,
-        memory_bytes=_memory(base.num_parameters, shape, size, teacher=objective == "StayClose"),
+        objective=type(job.train.objective).__name__,
+        memory_bytes=_memory(
+            base.num_parameters, shape, size, num_teachers=getattr(job.train.objective, "teachers", 0)
+        ),
         disk_bytes=_disk(base.num_parameters, sources),
-        seconds=_seconds(job, base.num_parameters, sources, shape, done, store),
+        seconds={} if complete else _seconds(job, base.num_parameters, sources, shape, done, store),
         done=[artifact.name for artifact in there],
+        complete=complete,
     )
 
 
-def _look_for(job: Adapt | Pretrain, store: Store) -> list[Artifact]:
-    """The artifacts of this job that are there, up to the first that is not."""
+def _look_for(job: Adapt | Pretrain, store: Store) -> tuple[list[Artifact], bool]:
+    """The artifacts of this job that are there, up to the first that is not; and whether they are all of them."""
     found: list[Artifact] = []
-    with suppress(NotMade, Unread):
+    try:
         job.make(DryStore(store.root, on_made=lambda artifact, fresh: found.append(artifact)))
-    return found
+    except (NotMade, Unread):
+        return found, False
+    return found, True
 
 
 def _counted(job: Adapt | Pretrain, tokens: Artifact) -> dict[str, SourceForecast]:
@@ -144,7 +152,9 @@ def _foretell(job: Adapt | Pretrain, base: Any, paths: tuple[str, ...]) -> Sourc
     repeated = 1 - len({row["id"] for row in seen.docs}) / len(seen.docs) if seen.docs else 0.0
     tokens = text_bytes * per_byte
     usable = tokens * (1 - repeated)
-    test, validation = job.curate.split.test, job.curate.split.validation
+    split = job.curate.split
+    most = split.most * per_byte if split.most else float("inf")
+    test, validation = min(usable * split.test, most), min(usable * split.validation, most)
     dropped = {reason: count * scale for reason, count in seen.dropped.items()}
     if repeated:
         dropped["dropped: duplicate"] = repeated * seen.num_docs * scale
@@ -153,15 +163,15 @@ def _foretell(job: Adapt | Pretrain, base: Any, paths: tuple[str, ...]) -> Sourc
         documents=(seen.num_docs + sum(seen.dropped.values())) * scale,
         text_bytes=text_bytes,
         tokens=tokens,
-        splits={"train": usable * (1 - test - validation), "validation": usable * validation, "test": usable * test},
+        splits={"train": usable - test - validation, "validation": validation, "test": test},
         dropped=dropped,
         exact=False,
         share_seen=seen.share_seen,
     )
 
 
-def _memory(num_parameters: int, shape: TrainingShape, size: Mapping[str, Any], *, teacher: bool) -> float:
-    """Weights, gradients and two AdamW moments in float32, and the activations of one micro-batch.
+def _memory(num_parameters: int, shape: TrainingShape, size: Mapping[str, Any], *, num_teachers: int) -> float:
+    """Weights, gradients and two AdamW moments in float32, frozen models, and the activations of one micro-batch.
 
     Activations per token and layer: 34 width + 5 heads * window bytes in 16 bits (Korthikanti et al. 2022, arXiv
     2205.05198, eq. 2), the attention matrix being kept.
@@ -171,7 +181,7 @@ def _memory(num_parameters: int, shape: TrainingShape, size: Mapping[str, Any], 
     heads = size.get("num_attention_heads") or size.get("n_head") or 12
     tokens = shape.micro_rows * shape.window
     activations = tokens * layers * (34 * width + 5 * heads * shape.window)
-    return PROCESS_BYTES + (16 + 4 * teacher) * num_parameters + activations
+    return PROCESS_BYTES + (16 + 4 * num_teachers) * num_parameters + activations
 
 
 def _disk(num_parameters: int, sources: Mapping[str, SourceForecast]) -> float:
@@ -186,13 +196,14 @@ def _seconds(
     num_parameters: int,
     sources: Mapping[str, SourceForecast],
     shape: TrainingShape,
-    done: set[str],
+    done: Counter[str],
     store: Store,
 ) -> dict[str, float]:
+    """By kind of artifact, of what is not done yet. done: how many of each kind are there, in the job's order."""
     text = sum(source.text_bytes for source in sources.values())
     pace = train_flops(store) / (6 * num_parameters)  # tokens per second
     seconds = {
-        "docs": text / READ_BYTES,
+        "docs": sum(source.text_bytes for source in list(sources.values())[done["docs"] :]) / READ_BYTES,
         "corpus": text / CURATE_BYTES,
         "tokens": text / ENCODE_BYTES,
         "train": shape.tokens / pace,
@@ -200,24 +211,29 @@ def _seconds(
     if isinstance(job, Adapt):
         limit = job.evaluate.max_tokens or float("inf")
         scored = sum(min(source.splits["test"], limit) for source in sources.values())
-        seconds["evidence"] = 2 * scored / pace * SCORE_TO_TRAIN * (3 if job.evaluate.precision == "fp32" else 1)
-    return {stage: value for stage, value in seconds.items() if stage not in done or stage == "evidence"}
+        precise = 3 if job.evaluate.precision == "fp32" else 1
+        seconds["evidence"] = (2 - done["evidence"]) * scored / pace * SCORE_TO_TRAIN * precise
+    needed = {"docs": len(sources), "evidence": 2}
+    return {kind: value for kind, value in seconds.items() if done[kind] < needed.get(kind, 1)}
 
 
 def train_flops(store: Store) -> float:
-    """Floating-point operations per second of training: of the store's last run, else from a product of 0.05 s."""
+    """Floating-point operations per second of training: of the store's last run, else from products for 0.05 s."""
     runs = [artifact.facts for artifact in store.artifacts() if artifact.kind == "train"]
     if runs:
         return runs[-1]["tokens_per_second"] * 6 * runs[-1]["num_parameters"]
-    left = np.ones((768, 768), np.float32)
-    fastest = min(_time(lambda: left @ left) for _ in range(8))  # the least is what the machine can do undisturbed
-    return TRAIN_TO_PRODUCT * 2 * 768**3 / fastest
+    left = np.ones((128, 128), np.float32)  # small: a large one would wait for cores that others use
+    fastest, until = float("inf"), time.perf_counter() + 0.05
+    while (started := time.perf_counter()) < until:
+        np.matmul(left, left)
+        fastest = min(fastest, time.perf_counter() - started)  # what the machine can do undisturbed
+    return TRAIN_TO_PRODUCT[_has_bf16()] * 2 * 128**3 / fastest
 
 
-def _time(call: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def _has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; unknown counts as no."""
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "bf16" in flags.read_text()
 
 
 def show_forecast(one: Forecast) -> None:
@@ -251,6 +267,9 @@ def show_forecast(one: Forecast) -> None:
         f"          {one.shape.steps:,} steps of {one.shape.rows} rows of {one.shape.window}, "
         f"{one.shape.micro_rows} at once, peak rate {one.shape.rate:.2g}"
     )
+    if one.complete:
+        console.print(f"done      nothing is left to do: {', '.join(one.done)}")
+        return
     stages = ", ".join(f"{stage} {clock(value)}" for stage, value in one.seconds.items())
     console.print(f"memory    about {one.memory_bytes / 1e9:.1f} GB")
     console.print(f"disk      about {one.disk_bytes / 1e6:,.0f} MB")

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 from rich.tree import Tree
 
 from graft.core.artifact import Artifact, Store
 from graft.core.errors import UsageError, nearest
+from graft.core.progress import clock
 from graft.core.shelf import HOUSE, Shelf
+from graft.readers.folder import shown
 
 SHELVES = {
     "objectives": "what training minimises",
@@ -45,14 +48,14 @@ class Teller:
             self.console.print(f"Nothing to do: all {self.found} artifacts were there already ({seconds:.1f} s).")
         console = Console(highlight=False, soft_wrap=True)
         if hasattr(outcome, "summary"):
-            console.print(f"\n[bold]{outcome.summary['verdict']}[/bold]")
+            console.print(f"\n[bold]{escape(outcome.summary['verdict'])}[/bold]")
             for note in outcome.summary["notes"]:
-                console.print(f"[dim]{note}[/dim]")
-            console.print(f"model:   {outcome.out / 'model'}")
-            console.print(f"summary: {outcome.out / 'summary.json'}")
-            console.print(f"report:  {outcome.out / 'report.html'}")
+                console.print(f"[dim]{escape(note)}[/dim]")
+            console.print(f"model:   {_plain(outcome.out / 'model')}")
+            console.print(f"summary: {_plain(outcome.out / 'summary.json')}")
+            console.print(f"report:  {_plain(outcome.out / 'report.html')}")
         else:
-            console.print(f"model: {outcome / 'model'}")
+            console.print(f"model: {_plain(outcome / 'model')}")
 
 
 def show_shelves() -> None:
@@ -73,44 +76,64 @@ def show_shelf(name: str) -> None:
     for plugin in shelf.names():
         table.add_row(plugin, shelf.summary(plugin))
     Console().print(table)
-    Console().print(f"[dim]source: {HOUSE / name}[/dim]")
+    Console().print(f"[dim]source: {_plain(HOUSE / name)}[/dim]")
 
 
 def show_artifacts(store: Store) -> None:
-    table = Table("artifact", "made", "seconds", "from", box=None)
-    for artifact in store.artifacts():
-        inputs = [value for value in artifact.manifest["inputs"].values() if (store.root / value).is_dir()]
+    """What is finished, and below it what was begun and is not."""
+    console = Console()
+    artifacts = store.artifacts()
+    names = {artifact.name for artifact in artifacts}
+    table = Table(Column("artifact", no_wrap=True), "made", "seconds", "from", box=None)
+    for artifact in artifacts:
+        inputs = [value for value in artifact.manifest["inputs"].values() if value in names]
         table.add_row(
             artifact.name, artifact.manifest["started"], f"{artifact.manifest['seconds']:.1f}", ", ".join(inputs)
         )
-    Console().print(table if table.row_count else f"no artifacts in {store.root}")
+    console.print(table if table.row_count else f"no artifacts in {_plain(store.root)}", soft_wrap=not table.row_count)
+    drafts = Table(Column("unfinished", no_wrap=True), "size", "last touched", "", box=None)
+    for draft in store.drafts():
+        age = clock(max(0.0, time.time() - draft.changed))
+        state = "being made now" if draft.busy else "left by a run that ended"
+        drafts.add_row(draft.name, f"{draft.size / 1e6:,.1f} MB", f"{age} ago", state)
+    if drafts.row_count:
+        console.print(drafts)
 
 
 def show_artifact(artifact: Artifact) -> None:
     console = Console()
-    console.print(f"[bold]{artifact.name}[/bold]  {artifact.path}")
+    console.print(f"[bold]{artifact.name}[/bold]  {_plain(artifact.path)}", soft_wrap=True)
     ledger = Table("source", "fate", "documents", "bytes", "tokens", box=None)
     for source, fate, amount in artifact.ledger.rows():
         ledger.add_row(source, fate, *(f"{n:,}" for n in (amount.documents, amount.bytes, amount.tokens)))
     if ledger.row_count:
         console.print(ledger)
-    for key in ("settings", "facts", "inputs", "versions"):
+    manifest = artifact.manifest | {"origins": artifact.origins}
+    for key in ("settings", "facts", "inputs", "origins", "versions"):
         console.print(f"[bold]{key}[/bold]")
-        console.print_json(json.dumps(artifact.manifest[key]))
+        console.print_json(json.dumps(manifest[key]))
 
 
 def show_ancestry(artifact: Artifact, store: Store) -> None:
-    Console().print(_branch(Tree(f"[bold]{artifact.name}[/bold]"), artifact, store, set()))
+    """The tree of what an artifact was made from, down to the files and models that came from outside."""
+    known = {one.name: one for one in store.artifacts()}
+    tree = _branch(Tree(f"[bold]{_plain(artifact.name)}[/bold]"), artifact, known, set())
+    Console(width=10_000).print(tree)  # paths are not cut: a terminal wraps them
 
 
-def _branch(tree: Tree, artifact: Artifact, store: Store, seen: set[str]) -> Tree:
-    """Adds the inputs of an artifact, each artifact's own inputs once."""
+def _branch(tree: Tree, artifact: Artifact, known: dict[str, Artifact], seen: set[str]) -> Tree:
+    """Adds the inputs of an artifact, each artifact's own inputs once; an origin stands for the hash of its input."""
     for role, value in artifact.manifest["inputs"].items():
-        inner = tree.add(f"[dim]{role}:[/dim] {value}")
-        if (store.root / value / "manifest.json").exists():
-            if value in seen:
-                inner.label = f"{inner.label} [dim](above)[/dim]"
-            else:
-                seen.add(value)
-                _branch(inner, Artifact(store.root / value), store, seen)
+        name = value if value in known else artifact.origins.get(role, value)
+        inner = tree.add(f"[dim]{_plain(role)}:[/dim] {_plain(name)}")
+        if name in seen:
+            inner.label = f"{inner.label} [dim](above)[/dim]"
+        elif name in known:
+            seen.add(name)
+            _branch(inner, known[name], known, seen)
     return tree
+
+
+def _plain(value: object) -> str:
+    """Anything a user named, so that it is printed as it is: brackets are no markup, and all of it is text."""
+    return escape(shown(str(value)))

@@ -38,6 +38,7 @@ def small_facts() -> dict[str, Any]:
             "outcome": "improved",
             "base": "models/small",
             "seed": 3,
+            "split": "test",
             "objective": {"stay_close": {"leash": 0.1}},
             "tokens": {"domain": 9000, "general": 1000},
             "steps": 20,

@@ -7,15 +7,16 @@ progress lives in `drafts/` under the name it will have, survives a kill, and is
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import inspect
 import json
 import os
 import platform
+import shutil
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -24,9 +25,10 @@ from types import ModuleType
 from typing import Any
 
 from graft.core.errors import UsageError, nearest
-from graft.core.files import as_disk_full, write_whole
+from graft.core.files import is_held, locked, naming_full_disk, write_whole
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Ledger
+from graft.core.mark import ARTIFACT, DRAFTS, LOCKS, MEMORY, mark_store
 from graft.core.settings import to_json
 from graft.core.shelf import HOUSE
 
@@ -60,6 +62,11 @@ class Artifact:
         return self.manifest["facts"]
 
     @property
+    def origins(self) -> dict[str, str]:
+        """What people call the inputs from outside, by input: paths, or the artifact that a folder lies in."""
+        return self.manifest.get("origins", {})
+
+    @property
     def ledger(self) -> Ledger:
         return Ledger.from_json(self.manifest["ledger"])
 
@@ -80,6 +87,24 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """A draft as it lies there; changed: when it last was, in seconds since 1970. busy: a process is at it."""
+
+    path: Path
+    size: int
+    changed: float
+    busy: bool
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+class _Busy(Exception):
+    """What is to be removed is in use."""
+
+
+@dataclass(frozen=True)
 class Store:
     """A folder of artifacts; `on_made(artifact, fresh)` is told of every artifact that is asked for."""
 
@@ -87,10 +112,15 @@ class Store:
     on_made: Callable[[Artifact, bool], None] = lambda artifact, fresh: None
 
     @property
+    def may_fetch(self) -> bool:
+        """Whether inputs may be downloaded for a job that runs with this store."""
+        return True
+
+    @property
     def prints(self) -> Fingerprints:
         """The memory of file contents, by which inputs from outside are known."""
-        self._make_room(self.root)
-        return Fingerprints(self.root / "fingerprints.json")
+        self._make_room("")
+        return Fingerprints(self.root / MEMORY)
 
     @classmethod
     def default(cls) -> Store:
@@ -104,19 +134,25 @@ class Store:
         inputs: Mapping[str, Artifact | str],
         code: Code,
         build: Callable[[Draft], None],
+        *,
+        origins: Mapping[str, str] | None = None,
     ) -> Artifact:
         """The artifact of this request: found when it exists, else built by `build(draft)` and put in place.
 
         inputs: artifacts, or fingerprints of what comes from outside. code: the modules and plug-in classes whose
-        source decides the outcome. Errors: FaultError when the disk is full; whatever `build` raises.
+        source decides the outcome. origins: what people call inputs from outside (paths, the artifact a model folder
+        lies in), by input; kept for `graft why`, no part of the identity. Errors: FaultError when the disk is full;
+        whatever `build` raises.
         """
         identity = self.identity(settings, inputs, code)
         name = f"{kind}-{digest(identity)}"
         final = self.root / name
-        with self._locked(name):
-            fresh = not (final / MANIFEST).exists()
-            if fresh:
-                self._build(final, identity, build)
+        fresh = False
+        if not (final / MANIFEST).exists():
+            with naming_full_disk(final), self._locked(name):
+                fresh = not (final / MANIFEST).exists()
+                if fresh:
+                    self._build(final, identity | {"origins": dict(origins or {})}, build)
         artifact = Artifact(final)
         self.on_made(artifact, fresh)
         return artifact
@@ -135,56 +171,84 @@ class Store:
         path = self.root / f"{kind}-{digest(self.identity(settings, inputs, code))}"
         return Artifact(path) if (path / MANIFEST).exists() else None
 
-    def _build(self, final: Path, identity: dict[str, Any], build: Callable[[Draft], None]) -> None:
-        draft = Draft(self.root / "drafts" / final.name)
+    def _build(self, final: Path, known: dict[str, Any], build: Callable[[Draft], None]) -> None:
+        draft = Draft(self.root / DRAFTS / final.name)
         started = time.time()
-        try:
-            draft.path.mkdir(parents=True, exist_ok=True)
-            build(draft)
-            draft.ledger.check()
-            manifest = identity | {
-                "ledger": draft.ledger.to_json(),
-                "facts": draft.facts,
-                "versions": versions(),
-                "device": f"{platform.machine()}, {os.cpu_count()} cores",
-                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-                "seconds": round(time.time() - started, 3),
-            }
-            write_whole(draft / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False))
-            os.replace(draft.path, final)
-        except OSError as error:
-            raise as_disk_full(error, draft.path) or error from error
+        draft.path.mkdir(parents=True, exist_ok=True)
+        build(draft)
+        draft.ledger.check()
+        manifest = known | {
+            "ledger": draft.ledger.to_json(),
+            "facts": draft.facts,
+            "versions": versions(),
+            "device": f"{platform.machine()}, {os.cpu_count()} cores",
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "seconds": round(time.time() - started, 3),
+        }
+        for part in draft.path.rglob("*.partial"):  # of a process that was killed while it wrote
+            part.unlink()
+        write_whole(draft / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False))
+        os.replace(draft.path, final)
 
     @contextmanager
     def _locked(self, name: str) -> Generator[None]:
-        """One process at a time builds an artifact; a second waits and then finds it."""
-        drafts = self._make_room(self.root / "drafts")
-        with (drafts / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """One process at a time builds an artifact; a second says so, waits, and then finds it."""
+        self._make_room(DRAFTS)
+        self._make_room(LOCKS)
+        with locked(self._lock(name), lambda holder: _say_waiting(name, holder)):
             yield
 
-    @staticmethod
-    def _make_room(folder: Path) -> Path:
-        """The folder, made where it is missing. Errors: UsageError where it cannot be, FaultError on a full disk."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise as_disk_full(error, folder) or UsageError(
-                f"cannot write to the store: {error.strerror}", where=str(folder), do="choose another --store"
-            ) from error
+    def _make_room(self, name: str) -> Path:
+        """A folder of the store, made where it is missing. Errors: UsageError where it cannot be, FaultError on a full
+        disk."""
+        folder = self.root / name
+        with naming_full_disk(folder):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                mark_store(self.root)
+            except (FileExistsError, NotADirectoryError, PermissionError) as error:
+                raise UsageError(
+                    f"cannot write to the store: {error.strerror}", where=str(folder), do="choose another --store"
+                ) from error
         return folder
+
+    def drafts(self) -> list[Unfinished]:
+        """What was begun and is not finished, the longest untouched first."""
+        found = [self._unfinished(path) for path in (self.root / DRAFTS).glob("*/")]
+        return sorted(found, key=lambda draft: (draft.changed, draft.name))
+
+    def _unfinished(self, path: Path) -> Unfinished:
+        seen = [one.stat() for one in (path, *path.rglob("*")) if one.exists()]
+        return Unfinished(
+            path,
+            size=sum(stat.st_size for stat in seen[1:]),
+            changed=max((stat.st_mtime for stat in seen), default=0.0),
+            busy=is_held(self._lock(path.name)),
+        )
+
+    def clean(self) -> list[Path]:
+        """Remove every draft that no living process is at; returns the folders that are gone."""
+        gone: list[Path] = []
+        for draft in self.drafts():
+            with suppress(_Busy), locked(self._lock(draft.name), _refuse_to_wait):
+                shutil.rmtree(draft.path)
+                gone.append(draft.path)
+        return gone
+
+    def _lock(self, name: str) -> Path:
+        return self.root / LOCKS / f"{name}.lock"
 
     def artifacts(self) -> list[Artifact]:
         """Every finished artifact, oldest first."""
-        found = [Artifact(p.parent) for p in self.root.glob(f"*-*/{MANIFEST}")]
+        found = [Artifact(p.parent) for p in self.root.glob(f"*-*/{MANIFEST}") if ARTIFACT.fullmatch(p.parent.name)]
         return sorted(found, key=lambda artifact: (artifact.manifest["started"], artifact.name))
 
     def get(self, name: str) -> Artifact:
         """The artifact of this name, of an unambiguous beginning of it, or at this path."""
-        if (Path(name) / MANIFEST).exists():
+        if os.path.exists(Path(name) / MANIFEST):  # noqa: PTH110 - Path.exists raises for a name that is too long
             return Artifact(Path(name).resolve())
         names = [artifact.name for artifact in self.artifacts()]
-        matches = [full for full in names if full == name or full.startswith(name)]
+        matches = [full for full in names if name and full.startswith(name)]
         if len(matches) == 1:
             return Artifact(self.root / matches[0])
         raise UsageError(
@@ -211,6 +275,14 @@ def code_hash(part: ModuleType | type | str) -> str:
     return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=6).hexdigest()
 
 
+def _say_waiting(name: str, holder: str) -> None:
+    sys.stderr.write(f"waiting for {name}: process {holder or '(unknown)'} is making it\n")
+
+
+def _refuse_to_wait(holder: str) -> None:
+    raise _Busy(holder)
+
+
 def _code_name(part: ModuleType | type | str) -> str:
     return part if isinstance(part, str) else getattr(part, "__qualname__", part.__name__)
 
@@ -235,8 +307,12 @@ class DryStore(Store):
     """A store that finds and never makes: a job called with it stops, with NotMade, where work would begin."""
 
     @property
+    def may_fetch(self) -> bool:
+        return False
+
+    @property
     def prints(self) -> Fingerprints:
-        return Fingerprints(self.root / "fingerprints.json", may_read=False)
+        return Fingerprints(self.root / MEMORY, may_read=False)
 
     def make(
         self,
@@ -245,6 +321,8 @@ class DryStore(Store):
         inputs: Mapping[str, Artifact | str],
         code: Code,
         build: Callable[[Draft], None],
+        *,
+        origins: Mapping[str, str] | None = None,
     ) -> Artifact:
         """The artifact of this request. Errors: NotMade when it is not there."""
         found = self.find(kind, settings, inputs, code)

@@ -2,67 +2,85 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import os.path
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.core.errors import FaultError, UsageError, nearest
-from graft.core.fingerprint import Fingerprints
+from graft.core import hub_model
+from graft.core.errors import UsageError, nearest
+from graft.core.fingerprint import Fingerprints, Unread
+from graft.core.mark import ARTIFACT
 from graft.core.shelf import HOUSE
+from graft.core.weight_files import LFS_DO, POINTER, count_weights, read_json, weight_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 EMBEDDED = {"embedded": HOUSE / "embedded" / "base"}
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")  # one has to be there
+# What a tokenizer and its notes may consist of: copied as it is, and part of what a model is known by.
+TOKENIZER_FILES = (
+    *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja",
+)  # fmt: skip
+NOTES = ("config.json", "training.json", *TOKENIZER_FILES)  # all but the weights
 WINDOW_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length")
+FORM = "a folder in Hugging Face form: config.json, *.safetensors, tokenizer.json"
+OWNERS = {  # of models that are called by one word
+    "gpt2": "openai-community/gpt2", "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large", "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Base:
-    """A model folder in Hugging Face form, and the name by which it was asked for."""
+    """A model folder in Hugging Face form, and the name by which it was asked for.
+
+    hub: its id, where the weights were left on the hub; it can then be looked at and not trained.
+    """
 
     name: str
     folder: Path
+    hub: str = ""
 
     @classmethod
-    def find(cls, name: str) -> Base:
+    def find(cls, name: str, *, weights: bool = True, local_only: bool = False) -> Base:
         """The base of this name: embedded, a local folder, or a hub id (downloaded once, then cached).
 
-        Errors: UsageError when there is nothing of that name or the folder lacks a config, weights or a tokenizer;
-        FaultError when the hub cannot be reached.
+        weights False: of a hub id only the config and the tokenizer, for who plans. local_only: nothing is
+        downloaded. Errors: UsageError when there is nothing of that name or the folder lacks a config, weights or a
+        tokenizer, or they cannot be read; FaultError when the hub cannot be reached; Unread when it may not be.
         """
         if name in EMBEDDED:
             return cls(name, EMBEDDED[name]).checked()
-        folder = Path(name).expanduser()
-        if folder.exists():
+        folder = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises where there is no such user
+        if name and _is_folder(folder):
             return cls(name, folder.resolve()).checked()
-        if name.count("/") != 1 or name.startswith((".", "/", "~")):
-            raise UsageError(
-                f'there is no base model "{name}"',
-                allowed=f"{', '.join(EMBEDDED)}, a local folder in Hugging Face form, or a hub id like `owner/name`",
-                do=nearest(name, EMBEDDED) or "check the path",
-            )
-        return cls(name, _download(name)).checked()
+        if not hub_model.HUB_ID.fullmatch(name) or _is_folder(folder.parent):
+            raise _nowhere(name, folder)
+        found = hub_model.fetched(name, hub_model.WHOLE if weights else NOTES, local_only=local_only)
+        if found is None:
+            raise Unread(name)
+        return cls(name, found, hub="" if weights else name).checked()
 
     def checked(self) -> Base:
-        """Itself, when everything an adaptation needs is there."""
+        """Itself, when everything an adaptation needs is there and can be read; weights are not read, headers are."""
         if not (self.folder / "config.json").exists():
-            raise UsageError(
-                "no config.json in the model folder",
-                where=str(self.folder),
-                allowed="a folder in Hugging Face form: config.json, *.safetensors, tokenizer.json",
-            )
-        if not any((self.folder / file).exists() for file in TOKENIZER_FILES):
+            raise UsageError("no config.json in the model folder", where=str(self.folder), allowed=FORM)
+        if not self.config:
+            raise UsageError("the config says nothing", where=str(self.folder / "config.json"), allowed=FORM)
+        if not any((self.folder / file).exists() for file in VOCABULARIES):
             raise UsageError(
                 "the model has no tokenizer",
                 where=str(self.folder),
-                allowed=f"one of {', '.join(TOKENIZER_FILES)} beside config.json",
+                allowed=f"one of {', '.join(VOCABULARIES)} beside config.json",
                 do="copy the tokenizer files of the model it was made from into this folder",
             )
+        if self.hub:
+            return self
         if not self.weight_files:
             raise UsageError(
                 "no weights in the model folder",
@@ -70,54 +88,91 @@ class Base:
                 allowed="model.safetensors, or its shards",
                 do="convert .bin weights with transformers: AutoModel.from_pretrained(...).save_pretrained(...)",
             )
+        if not self.num_parameters:  # which reads every header
+            raise UsageError("the weight files hold no weights", where=str(self.folder))
         return self
+
+    @property
+    def origin(self) -> str:
+        """What people call it: the artifact whose folder this is, else the local folder, else the name."""
+        if ARTIFACT.fullmatch(self.folder.parent.name) and (self.folder.parent / "manifest.json").exists():
+            return self.folder.parent.name
+        local = self.name not in EMBEDDED and not hub_model.HUB_ID.fullmatch(self.name)
+        return str(self.folder) if local or _is_folder(Path(self.name)) else self.name
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """config.json; the text part where a model has several."""
-        whole = json.loads((self.folder / "config.json").read_text())
-        return whole | whole.get("text_config", {})
+        whole = read_json(self.folder / "config.json")
+        inner = whole.get("text_config")
+        return whole | (inner if isinstance(inner, dict) else {})
 
-    @property
+    @cached_property
     def weight_files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.safetensors"))
+        """The safetensors files that are loaded."""
+        return weight_files(self.folder)
 
-    @property
+    @cached_property
     def num_parameters(self) -> int:
-        """Stored weights, read off the headers of the safetensors files."""
-        return sum(_count_weights(path) for path in self.weight_files)
+        """Stored weights, read off the headers of the safetensors files, on the hub where they were left there."""
+        return hub_model.count_weights(self.hub) if self.hub else sum(map(count_weights, self.weight_files))
 
     @property
     def window(self) -> int:
         """The longest row the model can read, in tokens."""
-        return next((int(self.config[key]) for key in WINDOW_KEYS if self.config.get(key)), 2048)
+        said = (self.config.get(key) for key in WINDOW_KEYS)
+        return next((size for size in said if isinstance(size, int) and size > 0), 2048)
 
     @property
     def training_notes(self) -> dict[str, Any]:
         """training.json beside the weights, where its makers left one (peak_lr, final_lr, tokens ...)."""
         path = self.folder / "training.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The fast tokenizer, with neither truncation nor padding."""
-        if (self.folder / "tokenizer.json").exists():
-            from tokenizers import Tokenizer
-
-            found = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        else:  # an older vocabulary, which transformers converts
-            from transformers import AutoTokenizer
-
-            found = AutoTokenizer.from_pretrained(str(self.folder), use_fast=True).backend_tokenizer
+        """The fast tokenizer, with neither truncation nor padding. Errors: UsageError when it cannot be read."""
+        found = self._own_tokenizer() if (self.folder / "tokenizer.json").exists() else self._converted_tokenizer()
         found.no_truncation()
         found.no_padding()
         return found
+
+    def _own_tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        path = self.folder / "tokenizer.json"
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises no narrower class
+            with path.open("rb") as stream:
+                pointer = stream.read(len(POINTER)) == POINTER
+            raise UsageError(
+                "the tokenizer cannot be read: " + ("this is a pointer of git-lfs" if pointer else str(error)),
+                where=str(path),
+                do=LFS_DO if pointer else "download it again, or bring `tokenizers` up to date",
+            ) from error
+
+    def _converted_tokenizer(self) -> Tokenizer:
+        """Of an older vocabulary, which transformers converts where it knows the type of model."""
+        from transformers import AutoTokenizer
+
+        there = ", ".join(name for name in VOCABULARIES if (self.folder / name).exists())
+        try:
+            return AutoTokenizer.from_pretrained(str(self.folder), use_fast=True).backend_tokenizer
+        except Exception as error:  # ImportError, ValueError, OSError, KeyError ...: as many as there are types
+            raise UsageError(
+                f"transformers makes no fast tokenizer of {there}: {_brief(error)}",
+                where=str(self.folder),
+                allowed="tokenizer.json, or a vocabulary that transformers can convert",
+                do="pip install sentencepiece tiktoken protobuf, and look at tokenizer_config.json (tokenizer_class); "
+                "or put the tokenizer.json of the same model on the hub into this folder",
+            ) from error
 
     @cached_property
     def marks(self) -> Marks:
         """The tokens that stand before and after a document."""
         path = self.folder / "tokenizer_config.json"
-        said = json.loads(path.read_text()) if path.exists() else {}
+        said = read_json(path) if path.exists() else {}
         end = self._mark_id(said.get("eos_token"), self.config.get("eos_token_id"))
         added = self.tokenizer.encode("").ids
         return Marks(start=added[0] if added and added[0] != end else end, end=end)
@@ -130,15 +185,21 @@ class Base:
         return configured[0] if isinstance(configured, list) else configured
 
     def fingerprint(self, memory: Fingerprints) -> str:
-        """Identity by content of the config, the weights and the tokenizer."""
-        files = [self.folder / "config.json", *self.weight_files]
-        files += [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).exists()]
-        return memory.of(files, self.folder)
+        """Identity by content of the config, the weights and the tokenizer. Errors: Unread without the weights."""
+        if self.hub:
+            raise Unread(self.name)
+        return memory.of([self.folder / "config.json", *self.weight_files, *self._files(TOKENIZER_FILES)], self.folder)
 
     def tokenizer_fingerprint(self, memory: Fingerprints) -> str:
-        """Identity of the tokenizer alone: models that share it share their token shards."""
-        files = [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).exists()]
+        """Identity of the tokenizer alone: models that share it share their token shards.
+
+        A tokenizer.json decides every id by itself; without one, all that transformers may look at counts.
+        """
+        files = self._files(("tokenizer.json",)) or self._files(TOKENIZER_FILES)
         return f"{memory.of(files, self.folder)}:{self.marks.start}:{self.marks.end}"
+
+    def _files(self, names: tuple[str, ...]) -> list[Path]:
+        return [self.folder / name for name in names if (self.folder / name).exists()]
 
 
 @dataclass(frozen=True)
@@ -153,30 +214,31 @@ class Marks:
     end: int | None
 
 
-def _count_weights(path: Path) -> int:
-    with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    total = 0
-    for name, entry in header.items():
-        if name != "__metadata__":
-            size = 1
-            for side in entry["shape"]:
-                size *= side
-            total += size
-    return total
+def _nowhere(name: str, folder: Path) -> UsageError:
+    """Why there is no base of this name, in words for what the name looks like."""
+    if os.path.isfile(folder):  # noqa: PTH113 - see _is_folder
+        return UsageError("this is a file, and a base model is a folder", where=name, allowed=FORM)
+    parent = folder.parent
+    siblings = [one.name for one in parent.iterdir() if one.is_dir()] if _is_folder(parent) else []
+    if "/" in name and (name[0] in "./~" or name.count("/") > 1 or _is_folder(parent)):
+        near = nearest(folder.name, siblings)
+        return UsageError(
+            "there is no such folder",
+            where=name,
+            allowed=f"{FORM}; or a hub id like `owner/name`, where there is no local folder `owner`",
+            do=near or f"check the path; it is taken relative to {Path.cwd()}",
+        )
+    known = OWNERS.get(name.lower())
+    return UsageError(
+        f'there is no base model "{name}"',
+        allowed=f"{', '.join(EMBEDDED)}, a local folder in Hugging Face form, or a hub id like `owner/name`",
+        do=f'did you mean "{known}"?' if known else nearest(name, [*EMBEDDED, *siblings]) or "check the path",
+    )
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path's raises for a name that is too long
 
-    patterns = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.md"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except RepositoryNotFoundError as error:
-        raise UsageError(f'the hub has no model "{name}" (or it needs a login)', do="check the id") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise FaultError(
-            f'cannot fetch "{name}" from the hub: {error}', do="check the network, or give a local folder"
-        ) from error
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -17,7 +17,8 @@ from graft.core.artifact import Artifact
 class Evidence:
     """The nats of every target token of one source's documents. D documents, N targets in all.
 
-    position_D: place of the document in its source; num_bytes_D: UTF-8 bytes of its text;
+    position_D: place of the document in its source; num_bytes_D: UTF-8 bytes of its scored text (of a document that
+    was scored in part only, its beginning: see graft.tensors.scoring);
     bounds_E: D + 1 offsets, document d owning targets bounds_E[d] .. bounds_E[d + 1];
     targets_N: token ids; nats_N: -log p(target) in nats, float32.
     """

@@ -1,41 +1,140 @@
-"""Handing results over: files and folders are copied beside their place first and then moved into it whole."""
+"""Handing results over: copied beside their place first, then moved into it whole, over nothing but earlier results."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from graft.core.errors import UsageError
+from graft.core.errors import FaultError, UsageError
+from graft.core.files import as_disk_full
+from graft.core.mark import entries_of, is_store, mark_results
+
+DENIED = (errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+ELSEWHERE = "choose another --out folder"
 
 
-def put_out(folder: Path, contents: Mapping[str, Path]) -> Path:
-    """Copy each path of `contents` to folder/NAME, replacing what is there; returns the folder.
+def check_out(folder: Path, names: Iterable[str], *, base: str = "", sources: Iterable[str] = ()) -> None:
+    """Errors: UsageError where results could not be put; to be asked before any work is done. Writes nothing.
 
-    Copies, not links: whoever edits the result must not reach into the store. Errors: UsageError when the folder
-    cannot be written.
+    base, sources: what the job reads, as the user named it. A result may lie in a source's folder, where the next run
+    passes over it; it may not be one, hold one, or have to do with the base's folder at all.
+    """
+    folder = folder.absolute()
+    there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR)
+        raise UsageError(f"cannot write results: {reason}", where=str(folder), do=ELSEWHERE)
+    if is_store(folder):
+        raise UsageError("cannot write results into a store of artifacts", where=str(folder), do=ELSEWHERE)
+    for name in names:
+        place = Path(os.path.realpath(folder)) / name
+        for path, what in [(base, "base model"), *((path, "text") for path in sources)]:
+            if not path or not os.path.exists(Path(path).expanduser()):  # noqa: PTH110 - False where Path would raise
+                continue
+            read = Path(os.path.realpath(Path(path).expanduser()))
+            if place == read or place in read.parents or (what == "base model" and read in place.parents):
+                raise UsageError(
+                    f"results would be written to {place}, over or beside the {what} that is read from {read}",
+                    where=f"--out {folder}",
+                    do=ELSEWHERE,
+                )
+        _require_owned(folder, name)
+
+
+def put_out(folder: Path, contents: Mapping[str, Path], texts: Mapping[str, Mapping[str, str]] | None = None) -> Path:
+    """Copy each path of `contents` to folder/NAME, replacing what graft put there before; returns the folder.
+
+    texts: for an entry that is a folder, small files to add to it. What is there already, from the same artifact, is
+    not copied again. Copies, not links: whoever edits the result must not reach into the store. Errors: UsageError
+    when the folder cannot be written, or holds something else of that name; FaultError when the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, origin in contents.items():
-            partial = folder / f".{name}.partial"
-            _remove(partial)
-            if origin.is_dir():
-                shutil.copytree(origin, partial)
-            else:
-                shutil.copyfile(origin, partial)
-            _remove(folder / name)
-            os.replace(partial, folder / name)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(
-            f"cannot write results: {error.strerror}", where=str(folder), do="choose another --out folder"
-        ) from error
+        with _held(folder):
+            for name, origin in contents.items():
+                _put(folder, name, origin, (texts or {}).get(name, {}))
+    except OSError as error:
+        raise _told(error, folder) from error
     return folder
 
 
+def _put(folder: Path, name: str, origin: Path, texts: Mapping[str, str]) -> None:
+    _require_owned(folder, name)
+    place, partial = folder / name, folder / f".{name}.partial"
+    entries = entries_of(folder)
+    sizes = _sizes(origin) | {text: len(content.encode()) for text, content in texts.items()}
+    entry = {"from": f"{origin.parent.name}/{origin.name}", "files": sorted(sizes)}
+    known = entries.get(name, {})
+    if known.get("from") == entry["from"] and place.exists() and sizes.items() <= _sizes(place).items():
+        return
+    _remove(partial)
+    if origin.is_dir():
+        shutil.copytree(origin, partial)
+        for text, content in texts.items():
+            (partial / text).write_text(content, encoding="utf-8")
+    else:
+        shutil.copyfile(origin, partial)
+    claim = {"from": "", "files": sorted({*sizes, *known.get("files", [])})}  # a kill from here on: replaced next time
+    mark_results(folder, entries | {name: claim})
+    _remove(place)
+    os.replace(partial, place)
+    mark_results(folder, entries | {name: entry})
+
+
+def _require_owned(folder: Path, name: str) -> None:
+    """Errors: UsageError when folder/NAME holds what graft did not put there."""
+    place = folder / name
+    if not os.path.lexists(place):
+        return
+    entry = entries_of(folder).get(name)
+    if entry is None:
+        raise UsageError(
+            "this is there already, and graft did not put it there", where=str(place), do=f"move it, or {ELSEWHERE}"
+        )
+    strange = sorted(one for one in _sizes(place) if one not in entry["files"] and not one.startswith("."))
+    if strange:
+        raise UsageError(
+            f"graft did not put {', '.join(strange[:3])}{' ...' * (len(strange) > 3)} there, and would remove it",
+            where=str(place),
+            do=f"move it, or {ELSEWHERE}",
+        )
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Bytes of every file below a folder by relative path; of a file itself, under an empty name."""
+    if path.is_file():
+        return {"": path.stat().st_size}
+    return {one.relative_to(path).as_posix(): one.stat().st_size for one in path.rglob("*") if one.is_file()}
+
+
+@contextmanager
+def _held(folder: Path) -> Generator[None]:
+    """One process at a time; where the file system has no locks for folders, that is left to the user."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _told(error: OSError, folder: Path) -> UsageError | FaultError:
+    full = as_disk_full(error, folder, "free some space or choose another --out, then run the same command again")
+    if full:
+        return full
+    if error.errno in DENIED:
+        return UsageError(f"cannot write results: {error.strerror}", where=str(folder), do=ELSEWHERE)
+    return FaultError(f"cannot write results: {error}", where=str(folder), do=ELSEWHERE)
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

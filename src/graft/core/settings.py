@@ -7,6 +7,7 @@ dataclass), and plug-ins (`Annotated[Any, Shelf("objectives")]`), written as a n
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from graft.core.errors import UsageError, nearest
 from graft.core.shelf import Shelf, plugin_name
 
 T = TypeVar("T")
+SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9}
 Place = Callable[[tuple[str | int, ...]], str]  # path of keys -> "file.yaml:12", for messages
 
 
@@ -39,16 +41,18 @@ def to_json(settings: Any) -> Any:
 
 
 def _field_to_json(value: Any, hint: Any) -> Any:
-    shelf, inner = _shelf_of(hint)
-    if shelf is None or value is None:
+    shelf, inner = shelf_of(hint)
+    if shelf is None:
         return to_json(value)
-    if _is_sequence(inner):
+    if is_sequence(inner):
         return [{plugin_name(item): to_json(item)} for item in value]
     return {plugin_name(value): to_json(value)}
 
 
-def build(kind: type[T], values: Any, *, path: tuple[str | int, ...] = (), place: Place = no_place) -> T:
-    """An instance of the settings class `kind` from plain values.
+def build(
+    kind: type[T], values: Any, *, path: tuple[str | int, ...] = (), place: Place = no_place, default: T | None = None
+) -> T:
+    """An instance of the settings class `kind` from plain values; keys that are not given are those of `default`.
 
     Errors: UsageError naming the key or value, its place, what is allowed, and the nearest known key.
     """
@@ -73,12 +77,10 @@ def build(kind: type[T], values: Any, *, path: tuple[str | int, ...] = (), place
                 allowed=", ".join(fields) or "no keys",
                 do=nearest(str(key), fields),
             )
-        given[key] = _build_field(hints[key], value, (*path, key), place)
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+        given[key] = _build_field(hints[key], value, (*path, key), place, default_of(fields[key], default))
+    if default is not None:
+        given = {name: getattr(default, name) for name in fields} | given
+    missing = [name for name, f in fields.items() if name not in given and default_of(f) is dataclasses.MISSING]
     if missing:
         raise UsageError(f"missing key {missing[0]!r}", where=place(path), do=f"add `{missing[0]}: ...`")
     try:
@@ -87,6 +89,13 @@ def build(kind: type[T], values: Any, *, path: tuple[str | int, ...] = (), place
         if error.where:
             raise
         raise UsageError(error.what, where=place(path), allowed=error.allowed, do=error.do) from error
+
+
+def default_of(field: dataclasses.Field[Any], whole: Any = None) -> Any:
+    """What a field is when nobody says: as in `whole`, else the class's own default; MISSING where it has none."""
+    if whole is not None:
+        return getattr(whole, field.name)
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def build_plugin(shelf: Shelf, value: Any, *, path: tuple[str | int, ...] = (), place: Place = no_place) -> Any:
@@ -106,31 +115,56 @@ def build_plugin(shelf: Shelf, value: Any, *, path: tuple[str | int, ...] = (), 
     return build(kind, settings, path=(*path, name), place=place)
 
 
-def _build_field(hint: Any, value: Any, path: tuple[str | int, ...], place: Place) -> Any:
-    shelf, inner = _shelf_of(hint)
-    if shelf is not None and value is not None:
-        if _is_sequence(inner):
+def _build_field(hint: Any, value: Any, path: tuple[str | int, ...], place: Place, default: Any) -> Any:
+    shelf, inner = shelf_of(hint)
+    if shelf is not None:
+        if value is None:
+            several = "a list of names" if is_sequence(inner) else "one name"
+            raise UsageError(
+                f"{no_place(path)} is nothing", where=place(path), allowed=f"{several} from {', '.join(shelf.names())}"
+            )
+        if is_sequence(inner):
             items = value if isinstance(value, list | tuple) else [value]
             return tuple(build_plugin(shelf, item, path=(*path, i), place=place) for i, item in enumerate(items))
         return build_plugin(shelf, value, path=path, place=place)
-    for option in typing.get_args(inner) if _is_union(inner) else (inner,):
-        if dataclasses.is_dataclass(option) and value is not None:
-            return build(typing.cast(type, option), value, path=path, place=place)
+    kind = settings_class(inner)
+    if kind is not None and (value is not None or type(None) not in options(inner)):
+        return build(kind, value, path=path, place=place, default=default if isinstance(default, kind) else None)
     return _check_plain(inner, value, path, place)
 
 
 def _check_plain(hint: Any, value: Any, path: tuple[str | int, ...], place: Place) -> Any:
-    if _is_sequence(hint) and isinstance(value, str | int | float):
+    if is_sequence(hint) and isinstance(value, str | int | float):
         value = (value,)  # a single path or name where several are allowed
-    if _is_sequence(hint) and isinstance(value, list):
+    if is_sequence(hint) and isinstance(value, list):
         value = tuple(value)
     try:
         return TypeAdapter(hint).validate_python(value, strict=True)
     except ValidationError as error:
+        whole = whole_number(value) if int in options(hint) else None
+        if whole is not None:
+            return whole
         first = error.errors()[0]
         raise UsageError(
             f"{no_place(path)} is {value!r}: {first['msg'].lower()}", where=place(path), allowed=describe_type(hint)
         ) from error
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number as people write it: 400000, 400_000, 4e5, "400k", "20M", "1.5B"; None for anything else."""
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    factor = 1
+    if isinstance(value, str):
+        factor = SUFFIXES.get(value[-1:].lower(), 1)
+        try:
+            value = float(value[:-1] if factor > 1 else value)
+        except ValueError:
+            return None
+    if not isinstance(value, float) or not math.isfinite(value):
+        return None
+    whole = round(value * factor)
+    return whole if math.isclose(whole, value * factor, rel_tol=1e-12) and abs(whole) < 1 << 63 else None
 
 
 def describe_type(hint: Any) -> str:
@@ -144,12 +178,12 @@ def describe_type(hint: Any) -> str:
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     if hint in words:
         return words[hint]
-    if _is_sequence(hint):
+    if is_sequence(hint):
         return f"a list of {describe_type(typing.get_args(hint)[0])}"
     return str(hint).replace("typing.", "")
 
 
-def _shelf_of(hint: Any) -> tuple[Shelf | None, Any]:
+def shelf_of(hint: Any) -> tuple[Shelf | None, Any]:
     """The shelf a field is marked with, and the type under the mark."""
     if typing.get_origin(hint) is typing.Annotated:
         inner, *marks = typing.get_args(hint)
@@ -157,9 +191,19 @@ def _shelf_of(hint: Any) -> tuple[Shelf | None, Any]:
     return None, hint
 
 
+def options(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type there is."""
+    return typing.get_args(hint) if _is_union(hint) else (hint,)
+
+
+def settings_class(hint: Any) -> type[Any] | None:
+    """The dataclass among the options of a type."""
+    return next((one for one in options(hint) if dataclasses.is_dataclass(one) and isinstance(one, type)), None)
+
+
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def _is_sequence(hint: Any) -> bool:
+def is_sequence(hint: Any) -> bool:
     return typing.get_origin(hint) is tuple

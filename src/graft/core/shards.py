@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from graft.core.doc import SPLITS
 
+OPEN = 64  # maps of a source kept open at once: each takes one of the files that a process may have open (often 1,024)
 INDEX_FIELDS = ("length", "split", "num_bytes", "position")
 
 
@@ -38,16 +40,28 @@ class TokenSource:
         return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
 
     @cached_property
-    def _maps(self) -> list[np.ndarray]:
-        dtype = np.dtype(json.loads((self.folder / "tokens.json").read_text())["dtype"])
-        return [
-            np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)
-            for path in self.shards
-        ]
+    def _dtype(self) -> np.dtype:
+        return np.dtype(json.loads((self.folder / "tokens.json").read_text())["dtype"])
+
+    @cached_property
+    def _maps(self) -> OrderedDict[int, np.ndarray]:
+        return OrderedDict()
+
+    def _map(self, shard: int) -> np.ndarray:
+        """The tokens of a shard; of the maps that are open, the one used longest ago makes room."""
+        found = self._maps.pop(shard, None)
+        if found is None:
+            path = self.shards[shard]
+            empty = not path.stat().st_size
+            found = np.zeros(0, self._dtype) if empty else np.memmap(path, dtype=self._dtype, mode="r")
+            while len(self._maps) >= OPEN:
+                self._maps.popitem(last=False)
+        self._maps[shard] = found
+        return found
 
     @cached_property
     def _index(self) -> dict[str, np.ndarray]:
-        parts = [np.load(path.with_suffix(".npz")) for path in self.shards]
+        parts = [_read_index(path.with_suffix(".npz")) for path in self.shards]
         index = {key: np.concatenate([part[key] for part in parts]) for key in INDEX_FIELDS}
         index["shard"] = np.concatenate([np.full(len(part["length"]), i) for i, part in enumerate(parts)])
         index["start"] = np.concatenate([np.cumsum(part["length"]) - part["length"] for part in parts])
@@ -79,4 +93,9 @@ class TokenSource:
         begin = int(self._index["start"][document])
         end = begin + int(self.length_D[document])
         stop = end if last is None else min(end, begin + last)
-        return self._maps[int(self._index["shard"][document])][begin + first : stop]
+        return self._map(int(self._index["shard"][document]))[begin + first : stop]
+
+
+def _read_index(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return {key: stored[key] for key in INDEX_FIELDS}

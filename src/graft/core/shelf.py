@@ -65,13 +65,13 @@ class Shelf:
         module, _, attribute = path.rpartition(".")
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
             raise UsageError(
                 f'cannot import "{path}": {error}', where=where, do="check the spelling and that it is importable"
             ) from error
-        if not is_dataclass(found):
+        if not (is_dataclass(found) and isinstance(found, type)):
             raise UsageError(f'"{path}" is not a dataclass', where=where, allowed="a frozen dataclass of settings")
-        return found  # type: ignore[return-value]
+        return found
 
 
 def plugin_name(plugin: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
-from graft.core.outlet import put_out
+from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin
 from graft.core.shelf import Shelf
 from graft.page.facts import Materials
@@ -24,6 +24,7 @@ from graft.stages.tokenize import Tokenize, tokenize
 from graft.stages.train import Train, train
 
 STAND_IN = "embedded:prose"
+PAGES = ("report.html", "summary.json")
 STAND_IN_NOTE = (
     "No general text was given: prose from the docstrings of installed Python packages stands in for it, so what is "
     "said of general text is said of that."
@@ -69,16 +70,20 @@ class Adapt:
         return [] if self.general else [STAND_IN_NOTE]
 
     def __call__(self, store: Store) -> Outcome:
-        """Run every stage that is not done yet, and lay the outcome into `out`."""
+        """Run every stage that is not done yet, and lay the outcome into `out`.
+
+        Errors: UsageError before any work is done where `out` would take what is not graft's.
+        """
+        folder = Path(self.out).expanduser()
+        check_out(folder, ("model", *PAGES), base=self.base, sources=(*self.domain, *self.general))
         made = self.make(store)
         trained, page = (next(one for one in made if one.kind == kind) for kind in ("train", "report"))
-        files = {name: page / name for name in ("report.html", "summary.json")}
-        out = put_out(Path(self.out), {"model": trained / "model"} | files)
-        return Outcome(out, json.loads((page / "summary.json").read_text()), made)
+        put_out(folder, {"model": trained / "model"} | {name: page / name for name in PAGES})
+        return Outcome(folder, json.loads((page / "summary.json").read_text()), made)
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
-        base = Base.find(self.base)
+        base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
         tokens = tokenize(corpus, base, self.tokenize, store=store)

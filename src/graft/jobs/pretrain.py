@@ -10,7 +10,7 @@ from typing import Any
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
-from graft.core.outlet import put_out
+from graft.core.outlet import check_out, put_out
 from graft.core.tally import Tally
 from graft.stages.curate import Curate, curate
 from graft.stages.ingest import Ingest, ingest
@@ -51,11 +51,15 @@ class Pretrain:
         return {"general": 1.0}
 
     def __call__(self, store: Store) -> Path:
-        """Run every stage that is not done yet; returns the folder with the model."""
+        """Run every stage that is not done yet; returns the folder with the model.
+
+        Errors: UsageError before any work is done where `out` would take what is not graft's.
+        """
+        folder = Path(self.out).expanduser()
+        check_out(folder, ["model"], sources=(*self.text, *self.vocabulary_text))
         trained = self.make(store)[-1]
-        out = put_out(Path(self.out), {"model": trained / "model"})
-        (out / "model" / "training.json").write_text(json.dumps(training_notes(trained), indent=1))
-        return out
+        notes = {"training.json": json.dumps(training_notes(trained), indent=1)}
+        return put_out(folder, {"model": trained / "model"}, {"model": notes})
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""

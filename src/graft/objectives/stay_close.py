@@ -32,6 +32,10 @@ class StayClose:
         if self.leash < 0:
             raise UsageError(f"leash is {self.leash}", allowed="0 or more (nats of drift weighed against nats of loss)")
 
+    @property
+    def teachers(self) -> int:
+        return int(self.leash > 0)
+
     def bind(self, start: Path, load: Callable[[Path], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
         """start: folder of the model before training, opened once by `load` as the frozen teacher."""
         import torch

@@ -14,29 +14,34 @@ UNITS = ("documents", "bytes", "tokens")
 
 def ledger(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Per source: read, every fate with its share of the tokens, and whether the fates sum to what was read."""
-    return [_ledger_of(name, list(rows)) for name, rows in groupby(facts["ledger"], key=lambda row: row["source"])]
+    split = facts["summary"]["split"]
+    meanings = FATES | {split: f"{FATES[split]}; compared on this page"}
+    by_source = groupby(facts["ledger"], key=lambda row: row["source"])
+    return [_ledger_of(name, list(rows), meanings) for name, rows in by_source]
 
 
-def _ledger_of(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _ledger_of(name: str, rows: list[dict[str, Any]], meanings: Mapping[str, str]) -> dict[str, Any]:
     read = next(row for row in rows if row["fate"] == "read")
     fates = [row for row in rows if row["fate"] != "read"]
     sums = {unit: sum(row[unit] for row in fates) for unit in UNITS}
     return {
         "source": name,
-        "read": _ledger_row(read, read),
-        "fates": [_ledger_row(row, read) for row in fates],
+        "read": _ledger_row(read, read, meanings),
+        "fates": [_ledger_row(row, read, meanings) for row in fates],
         "sum": {unit: wording.count(sums[unit]) for unit in UNITS},
         "adds_up": all(sums[unit] == read[unit] for unit in UNITS),
     }
 
 
-def _ledger_row(row: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+def _ledger_row(row: Mapping[str, Any], read: Mapping[str, Any], meanings: Mapping[str, str]) -> dict[str, Any]:
     unit = "tokens" if read["tokens"] else "bytes"
     share = row[unit] / read[unit] if read[unit] else 0.0
     fate = row["fate"]
     return {unit: wording.count(row[unit]) for unit in UNITS} | {
         "fate": fate,
-        "meaning": FATES.get(fate, f"left out: {fate.removeprefix('dropped: ')}" if fate.startswith("dropped") else ""),
+        "meaning": meanings.get(
+            fate, f"left out: {fate.removeprefix('dropped: ')}" if fate.startswith("dropped") else ""
+        ),
         "share": wording.percent(share),
         "width": round(100 * share, 2),
     }

@@ -37,18 +37,20 @@ class Materials:
 
 
 def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any]:
-    """Everything on the page: summary, notes, curve, changes, blame, sample documents, ledger, settings, lineage."""
+    """Everything on the page: summary, notes, curve, changes, blame, sample documents, ledger, settings, lineage.
+
+    blame is empty where that probe was left out.
+    """
     old, new = read_evidence(materials.before), read_evidence(materials.after)
-    blame = json.loads((materials.findings / "blame.json").read_text())
     return {
         "summary": summary,
-        "notes": materials.notes,
+        "notes": summary["notes"],
         "base": materials.base,
         "paths": {name: list(paths) for name, paths in materials.paths.items()},
         "training": materials.trained.facts,
         "curve": read_curve(materials.trained),
         "changes": json.loads((materials.findings / "forgetting.json").read_text()),
-        "blame": {name: _blame_of(name, blame) for name in old},
+        "blame": read_blame(materials.findings, list(old)),
         "documents": sample_documents(old, new, materials.corpus),
         "scored": materials.after.facts["scored"],
         "ledger": [
@@ -82,6 +84,15 @@ def read_curve(trained: Artifact) -> dict[str, Any]:
             for name in (watched[0]["validation"] if watched else {})
         },
     }
+
+
+def read_blame(findings: Artifact, sources: list[str]) -> dict[str, Any]:
+    """Blame by source; nothing where the findings have none."""
+    path = findings / "blame.json"
+    if not path.exists():
+        return {}
+    rows = json.loads(path.read_text())
+    return {name: _blame_of(name, rows) for name in sources}
 
 
 def _blame_of(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

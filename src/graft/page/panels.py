@@ -9,13 +9,21 @@ from typing import Any
 
 from graft.page import wording
 
+SCORED = {
+    "test": "The same held-out documents (test split), scored by the base and by the adapted model.",
+    "validation": "The same documents of the validation split, scored by the base and by the adapted model.",
+    "train": "The same documents of the training text, scored by the base and by the adapted model.",
+}
+SUM_TOLERANCE = 1e-6  # relative: to which the parts of the blame must sum to the change
+SUM_NOISE = 1e-12  # nats per token: what rounding in double precision leaves of a change of nothing
+
 STATUS = {"improved": ("gain", "▼"), "worse": ("loss", "▲"), "no change": ("none", "◆")}
 
 FATES = {
     "read": "what the files held",
     "train": "may be trained on",
     "validation": "watched while training, never trained on",
-    "test": "kept for the comparison on this page, never trained on",
+    "test": "held out, never trained on",
     "dropped: empty": "left out: no text in it",
     "dropped: undecodable": "left out: not readable as text",
     "dropped: not json": "left out: a line that is not JSON",
@@ -152,6 +160,7 @@ def changes(facts: Mapping[str, Any]) -> dict[str, Any]:
             {"at": axis.at(tick), "word": f"{wording.signed(tick * 100, digits)}{wording.THIN}%"} for tick in ticks
         ],
         "zero": axis.at(0),
+        "scored": SCORED[facts["summary"]["split"]],
         "rows": [_change_row(row, facts, axis) for row in facts["changes"]],
         "known": known_text(facts),
     }
@@ -161,7 +170,8 @@ def known_text(facts: Mapping[str, Any]) -> str:
     """How much of the scored text the training text holds too; empty where curation did not look."""
     shares = {row["source"]: facts["summary"].get(row["source"], {}).get("overlap") for row in facts["changes"]}
     words = [f"{wording.percent(share)} of {name}" for name, share in shares.items() if share is not None]
-    return f"Word n-grams of the test text that training text holds too: {', '.join(words)}." if words else ""
+    split = facts["summary"]["split"]
+    return f"Word n-grams of the {split} text that training text holds too: {', '.join(words)}." if words else ""
 
 
 def _change_row(row: Mapping[str, Any], facts: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
@@ -213,7 +223,9 @@ def _blame_of(name: str, one: Mapping[str, Any], facts: Mapping[str, Any]) -> di
         "before": f"{row['before']:.5f}" if row else "",
         "after": f"{row['after']:.5f}" if row else "",
         "seen": wording.count(sum(entry["count"] for entry in one["classes"])),
-        "adds_up": abs(sum(entry["blame"] for entry in one["classes"]) - measured) < 1e-4,
+        "adds_up": math.isclose(
+            sum(entry["blame"] for entry in one["classes"]), measured, rel_tol=SUM_TOLERANCE, abs_tol=SUM_NOISE
+        ),
         "num_items": wording.count(one["items"]),
         "shown": wording.signed(shown, 5),
         "num_shown": wording.count(sum(map(len, lists.values()))),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from graft.core import mark
 from graft.core.errors import UsageError
 from graft.readers.opened import COMPRESSIONS
 from graft.readers.piece import File, Piece
@@ -67,8 +68,14 @@ def suffix_of(name: str) -> str:
     return dot + last if dot else ""
 
 
+def shown(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are not UTF-8 as "\\xff"."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _enter(found: Listing, path: Path, name: str) -> None:
-    suffix = suffix_of(path.name)
+    name = shown(name)
+    suffix = suffix_of(shown(path.name))
     if suffix in READERS:
         found.files.append(File(path, name, suffix, path.stat().st_size))
     else:
@@ -76,7 +83,7 @@ def _enter(found: Listing, path: Path, name: str) -> None:
 
 
 def _walk(top: Path, skipped: Counter[str]) -> Iterator[Path]:
-    """Files below `top`; links are followed, each folder is entered once."""
+    """Files below `top`; links are followed, each folder is entered once, what graft made is not read."""
     entered: set[str] = set()
     for folder, folders, names in os.walk(top, followlinks=True, onerror=_unreadable):
         here = os.path.realpath(folder)
@@ -88,8 +95,12 @@ def _walk(top: Path, skipped: Counter[str]) -> Iterator[Path]:
         for name in [name for name in folders if name.startswith(".")]:
             folders.remove(name)
             skipped["hidden"] += 1
-        folders.sort()
+        made = mark.own(Path(folder), [*folders, *names])
+        skipped.update(["made by graft"] * len(made))
+        folders[:] = sorted(set(folders) - made)
         for name in names:
+            if name in made:
+                continue
             if name.startswith("."):
                 skipped["hidden"] += 1
             elif not (Path(folder) / name).is_file():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graft.core.artifact import NotMade
 from graft.core.errors import FaultError, UsageError
 from graft.readers.folder import PACKED, READERS
 from graft.readers.opened import COMPRESSIONS
@@ -36,10 +37,16 @@ class HubPath:
         return cls(f"{parts[0]}/{name}", revision or None, parts[2] if len(parts) > 2 else "")
 
 
-def fetched(path: str) -> Path:
-    """The local folder with the data set's readable files, downloaded where they are not there yet."""
+def fetched(path: str, *, may_fetch: bool = True) -> Path:
+    """The local folder with the data set's readable files, downloaded where they are not there yet.
+
+    Errors: NotMade when they are not all there and may not be fetched.
+    """
     where = HubPath.parse(path)
-    return Path(_snapshot(path, where)) / where.folder
+    folder = Path(_snapshot(path, where, local_files_only=not may_fetch)) / where.folder
+    if not may_fetch and not folder.exists():
+        raise NotMade(path)
+    return folder
 
 
 def sizes(path: str) -> tuple[int, int]:
@@ -63,6 +70,8 @@ def _snapshot(path: str, where: HubPath, **options: Any) -> Any:
             **options,
         )
     except (OSError, hub.HFValidationError, hub.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]
+        if options.get("local_files_only") and isinstance(error, hub.LocalEntryNotFoundError):
+            raise NotMade(path) from error
         raise _told(error, path, where) from error
 
 

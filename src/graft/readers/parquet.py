@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from graft.readers.piece import NO_FIELD, NOT_TEXT, UNDECODABLE, File, Piece, piece
+from graft.readers.piece import NAME_NOT_TEXT, NO_FIELD, NOT_TEXT, UNDECODABLE, File, Piece, piece
 
 
 def read(file: File, field: str) -> Iterator[Piece]:
@@ -15,6 +15,11 @@ def read(file: File, field: str) -> Iterator[Piece]:
 
     from graft.core.frames import parquet
 
+    try:
+        str(file.path).encode()
+    except UnicodeEncodeError:  # Daft opens no such file
+        yield Piece("", file.name, file.size, file.size, NAME_NOT_TEXT)
+        return
     number = 0
     try:
         frame = parquet(file.path)

@@ -10,6 +10,7 @@ UNDECODABLE = "dropped: undecodable"
 NOT_JSON = "dropped: not json"
 NO_FIELD = "dropped: no text field"
 NOT_TEXT = "dropped: text field is not text"
+NAME_NOT_TEXT = "dropped: file name is not UTF-8"
 
 BOM = "\ufeff"
 

@@ -53,6 +53,7 @@ class Marks:
     split: list[str]
     dropped: list[str]
     notes: list[str]
+    beyond: set[str] = field(default_factory=set)  # ids that are not held out, because enough are
 
     @classmethod
     def read(cls, docs: Mapping[str, Artifact]) -> Marks:
@@ -71,14 +72,24 @@ class Marks:
         number = self.sources.index(source)
         return range(self.first_row[number], self.first_row[number + 1])
 
-    def assign(self, split: Split) -> dict[str, int]:
-        """Split what is usable now, each text counting for the first source that has it; texts per source."""
-        owners: dict[str, str] = {}
+    def owners(self) -> dict[str, str]:
+        """The first source that has it, for every text that is usable now."""
+        found: dict[str, str] = {}
         for source in self.sources:
             for row in self.rows(source):
                 if not self.dropped[row]:
-                    owners.setdefault(self.ids[row], source)
-        splits = split.assign(owners)
+                    found.setdefault(self.ids[row], source)
+        return found
+
+    def limit(self, split: Split) -> None:
+        """Settle what is beyond the limit, for all steps of a round: none may see it come back from training."""
+        if sum(self.sizes) > split.most:
+            self.beyond = split.beyond(self.owners(), dict(zip(self.ids, self.sizes, strict=True)))
+
+    def assign(self, split: Split) -> dict[str, int]:
+        """Split what is usable now, each text counting for the first source that has it; texts per source."""
+        owners = self.owners()
+        splits = split.assign(owners, self.beyond)
         for row, one in enumerate(self.ids):
             if not self.dropped[row]:
                 self.split[row] = splits[one]
@@ -106,9 +117,10 @@ def curate(docs: Mapping[str, Artifact], settings: Curate = Curate(), *, store: 
     """One table per source, SOURCE.parquet: all documents by position, `split` set, the dropped ones marked.
 
     docs: source name -> artifact of `ingest`. Where two sources have the same text, the earlier one in `docs` keeps it.
-    Splits are given before every step, over what is usable by then; where the steps leave a source without a test or
-    validation document, the next ones by hash take their place and the steps run again. Errors: UsageError for a
-    source with fewer than two usable documents or nothing of its own, and for a step that loses documents.
+    Splits are given before every step, over what is usable by then, and what is beyond the split's limit once for all
+    steps; where they leave a source without a test or validation document, the next ones by hash take their place and
+    the steps run again. Errors: UsageError for a source with fewer than two usable documents or nothing of its own,
+    and for a step that loses documents.
     """
     for source in docs:
         if not re.fullmatch(r"\w[\w.-]*", source):
@@ -124,6 +136,7 @@ def _write(docs: Mapping[str, Artifact], settings: Curate, draft: Draft) -> None
     _require_two(marks, marks.assign(settings.split), docs)
     progress = Progress("curating", len(settings.steps))
     for _ in range(ROUNDS):
+        marks.limit(settings.split)
         for step in settings.steps:
             marks.assign(settings.split)
             _apply(step, docs, marks)

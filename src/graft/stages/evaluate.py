@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.evidence import write_evidence
 from graft.core.progress import Progress
+from graft.core.shards import TokenSource
+from graft.stages.tell import by_place, tell_notes
 from graft.stages.tokenize import sources
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from graft.tensors.sampler import Piece
+    from graft.tensors.scoring import Choice
+
+    Scored = Iterator[tuple[Piece, np.ndarray]]
 
 ROW_TOKENS = 8192  # tokens scored at once
 
@@ -21,13 +34,15 @@ class Evaluate:
     """Score one split of every source: nats of every target token."""
 
     split: Literal["test", "validation", "train"] = "test"
-    max_tokens: int = 300_000  # per source, whole documents spread over it; 0: all of them
+    max_tokens: int = 300_000  # per source, spread over it, and of one document at most an eighth; 0: all of them
     window: int | None = None  # tokens of context; None: the model's own, at most 2048
     precision: Literal["bf16", "fp32"] = "fp32"
 
     def __post_init__(self) -> None:
         if self.max_tokens < 0:
             raise UsageError(f"max_tokens is {self.max_tokens}", allowed="0 (all) or more")
+        if self.window is not None and self.window < 1:
+            raise UsageError(f"window is {self.window}", allowed="1 or more, or nothing for the model's own")
 
 
 def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, store: Store) -> Artifact:
@@ -46,31 +61,39 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
         inputs,
         (sys.modules[__name__], "tensors"),
         lambda draft: _build(draft, model, tokens, settings, window),
+        origins={"model": model.origin},
     )
 
 
 def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, window: int) -> None:
+    from graft.tensors.faults import enough_memory
     from graft.tensors.scoring import choose_documents, gather, pack_documents, score_documents
-    from graft.tensors.verify import verify
+    from graft.tensors.verify import check_ids, verify
     from graft.tensors.weights import open_model
 
+    named = sources(tokens)
     model = open_model(model_at.folder, settings.precision, frozen=True)
-    rows = max(1, ROW_TOKENS // window)
+    check_ids(model, model_at, named, tokens.facts["vocabulary"])
+    choices = {name: choose_documents(one, settings.split, settings.max_tokens) for name, one in named.items()}
+    first = next((name for name, choice in choices.items() if len(choice)), None)
+    if first is not None:
+        verify(model, pack_documents(named[first], choices[first].documents_D[:8], window))
+    notes = [*model.notes, *filter(None, (_cut_note(name, choice) for name, choice in choices.items()))]
+    tell_notes(notes)
     scored_tokens: dict[str, dict[str, int]] = {}
-    for name, source in sources(tokens).items():
-        documents = choose_documents(source, settings.split, settings.max_tokens)
-        if not scored_tokens:
-            verify(model, pack_documents(source, documents[:8], window))
-        progress = Progress(f"evaluate {name}", int(source.pairs_D[documents].sum()))
+    for name, source in named.items():
+        choice = choices[name]
+        progress = Progress(f"evaluate {name}", choice.num_pairs)
 
-        def watched(scored, progress=progress):
+        def watched(scored: Scored, progress: Progress = progress) -> Scored:
             for piece, nats in scored:
                 progress.advance(len(nats))
                 yield piece, nats
 
-        evidence = gather(
-            source, documents, watched(score_documents(model, source, documents, window=window, rows=rows))
-        )
+        scored = score_documents(model, source, choice, window=window, rows=max(1, ROW_TOKENS // window))
+        less = f"set evaluate.window to {window // 2} (it is {window})" if window > 128 else "take a smaller model"
+        with by_place(tokens), enough_memory("scoring", do=less):
+            evidence = gather(source, choice, _scored_bytes(source, choice, model_at.tokenizer), watched(scored))
         progress.close()
         texts = {
             int(item): model_at.tokenizer.decode([int(item)], skip_special_tokens=False)
@@ -79,9 +102,37 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
         write_evidence(draft.path, replace(evidence, vocabulary=texts))
         whole = source.documents(settings.split)
         scored_tokens[name] = {
-            "documents": len(documents),
+            "documents": len(choice),
+            "documents_cut": int(choice.cut_D.sum()),
             "tokens": len(evidence.nats_N),
             "documents_of_split": len(whole),
             "tokens_of_split": int(source.pairs_D[whole].sum()),
         }
     draft.facts |= {"sources": list(scored_tokens), "scored": scored_tokens, "model": model_at.name, "window": window}
+    draft.facts["notes"] = notes
+
+
+def _cut_note(name: str, choice: Choice) -> str:
+    """In words, that not all of every document was scored; empty where it was."""
+    if not choice.cut_D.any():
+        return ""
+    return (
+        f"{name}: only the first {int(choice.pairs_D.max()):,} tokens of {int(choice.cut_D.sum())} long document(s) "
+        "are scored, so that none stands for more than an eighth of evaluate.max_tokens"
+    )
+
+
+def _scored_bytes(source: TokenSource, choice: Choice, tokenizer: Tokenizer) -> np.ndarray:
+    """UTF-8 bytes of what is scored; of a document cut short, in the proportion of the decoded tokens' bytes.
+
+    The proportion, because a tokenizer may normalise: decoding is then not quite the text that was read.
+    """
+    num_bytes_D = source.num_bytes_D[choice.documents_D].copy()
+    for d in choice.cut_D.nonzero()[0].tolist():
+        document = int(choice.documents_D[d])
+        part, whole = (
+            len(tokenizer.decode(source.tokens(document, 1, last).tolist()).encode())
+            for last in (int(choice.pairs_D[d]) + 1, None)
+        )
+        num_bytes_D[d] = round(num_bytes_D[d] * part / max(1, whole))
+    return num_bytes_D

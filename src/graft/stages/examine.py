@@ -20,9 +20,21 @@ from graft.probes.forgetting import Forgetting
 
 @dataclass(frozen=True)
 class Examine:
-    """Which probes to run."""
+    """Which probes to run; forgetting always is, because verdict, summary and page are made of it."""
 
     probes: Annotated[tuple[Any, ...], Shelf("probes")] = (Forgetting(), Blame())
+
+    def __post_init__(self) -> None:
+        names = [plugin_name(probe) for probe in self.probes]
+        if not any(isinstance(probe, Forgetting) for probe in self.probes):
+            raise UsageError(
+                f"probes are {', '.join(names) or 'none'}",
+                allowed="a list of probes with forgetting among them: the verdict is made of it",
+                do="add forgetting to the list",
+            )
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"probes hold {name} twice", allowed="every probe once: its rows go to NAME.json")
 
 
 def examine(before: Artifact, after: Artifact, settings: Examine = Examine(), *, store: Store) -> Artifact:

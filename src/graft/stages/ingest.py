@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from graft.core.progress import Progress
 from graft.embedded import docstrings
 from graft.embedded import text as embedded
 from graft.readers import folder, hub, opened, piece
-from graft.readers.folder import ALLOWED, Listing, listing, read
+from graft.readers.folder import ALLOWED, Listing, listing, read, shown
 from graft.readers.piece import NO_FIELD, Piece
 
 READING = (doc, folder, opened, piece)  # with the reader of each format, what decides a text
@@ -60,6 +61,14 @@ class Intake:
         return len(self.embedded.modules) if self.embedded else len(self.found.files)
 
     @property
+    def origin(self) -> str:
+        """What people call it: where it lies, and how much of it there is."""
+        local = not self.embedded and not self.path.startswith(hub.SCHEME)
+        where = str(_local(self.path).resolve()) if local else self.path
+        count = "1 file" if self.num_files == 1 else f"{self.num_files:,} files"
+        return f"{shown(where)} ({count})"
+
+    @property
     def code(self) -> list[ModuleType]:
         """The modules that turn these files into text."""
         if self.embedded:
@@ -86,25 +95,37 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
     A path is a folder (all below it, sorted by relative path; hidden files passed over), a file,
     `hf://OWNER/NAME` (a data set of the hub) or `embedded:prose`, `embedded:prose-full`, `embedded:code`.
     Errors: UsageError when there is nothing to read, or nothing usable in what was read; FaultError when the hub
-    cannot be reached.
+    cannot be reached; NotMade when it may not be.
     """
-    intakes = [look_up(path, f"{Path(path).name}/" if len(paths) > 1 else "") for path in paths]
+    intakes = [
+        look_up(path, f"{Path(path).name}/" if len(paths) > 1 else "", may_fetch=store.may_fetch) for path in paths
+    ]
     if not intakes:
         raise UsageError(f"source {source!r} has no path", allowed="a folder, a file, hf://OWNER/NAME, embedded:prose")
     inputs: dict[str, Artifact | str] = {"source": source}
+    origins: dict[str, str] = {}
     for number, intake in enumerate(intakes):
         inputs[f"path {number}"] = _identity(intake, store.prints)
+        origins[f"path {number}"] = intake.origin
     code = dict.fromkeys((Ingest, *READING, *(part for intake in intakes for part in intake.code)))
-    return store.make("docs", settings, inputs, tuple(code), lambda draft: _write(intakes, source, settings, draft))
+    return store.make(
+        "docs",
+        settings,
+        inputs,
+        tuple(code),
+        lambda draft: _write(intakes, source, settings, draft),
+        origins=origins,
+    )
 
 
-def look_up(path: str, prefix: str = "") -> Intake:
+def look_up(path: str, prefix: str = "", *, may_fetch: bool = True) -> Intake:
     """What `path` stands for. Errors: UsageError when it is missing, empty, or holds nothing that can be read."""
     if path.startswith(embedded.SCHEME):
         return Intake(path, embedded=embedded.Embedded.named(path))
-    local = hub.fetched(path) if path.startswith(hub.SCHEME) else Path(path).expanduser()
-    if not local.exists():
-        near = nearest(local.name, [one.name for one in local.parent.iterdir()] if local.parent.is_dir() else [])
+    local = hub.fetched(path, may_fetch=may_fetch) if path.startswith(hub.SCHEME) else _local(path)
+    if not path or not os.path.exists(local):  # noqa: PTH110 - Path's raises for a name that is too long
+        beside = local.parent.iterdir() if os.path.isdir(local.parent) else ()  # noqa: PTH112
+        near = nearest(local.name, [one.name for one in beside])
         raise UsageError(
             "there is no such file or folder",
             where=path,
@@ -120,6 +141,10 @@ def look_up(path: str, prefix: str = "") -> Intake:
             f"no file here can be read as text ({seen})", where=path, allowed=ALLOWED, do="convert them first"
         )
     return Intake(path, found)
+
+
+def _local(path: str) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's raises where there is no such user
 
 
 def _identity(intake: Intake, prints: Fingerprints) -> str:
@@ -149,7 +174,7 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
     formats = Counter(file.suffix for intake in intakes for file in intake.found.files)
     draft.facts |= {
         "source": source,
-        "paths": [intake.path for intake in intakes],
+        "paths": [shown(intake.path) for intake in intakes],
         "files": sum(len(intake.found.files) for intake in intakes),
         "formats": dict(sorted(formats.items())),
         "skipped": dict(sorted(skipped.items())),

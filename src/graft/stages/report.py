@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graft.core.artifact import Artifact, Draft, Store
+from graft.core.split import Split
 from graft.page import accounts, facts, panels, render, spelling, wording
 from graft.page.facts import Materials, gather_facts
 from graft.page.render import render_page
+
+READ_BY_BASE = "embedded:prose"  # how paths begin whose text the embedded base was trained on
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
     }
     inputs |= {"base": materials.base, "paths": json.dumps(dict(materials.paths)), "notes": "\n".join(materials.notes)}
     inputs["page"] = render.page_hash()
-    code = (sys.modules[__name__], accounts, facts, panels, render, spelling, wording)
+    code = (sys.modules[__name__], Split, accounts, facts, panels, render, spelling, wording)
     return store.make("report", settings, inputs, code, lambda draft: _build(draft, materials, settings))
 
 
@@ -39,13 +43,26 @@ def _build(draft: Draft, materials: Materials, settings: Report) -> None:
     draft.facts |= {"verdict": summary["verdict"]}
 
 
+ROW_NUMBERS = (
+    *("before", "after", "change", "interval.0", "interval.1", "documents", "tokens_scored", "overlap"),
+    *(f"{unit}.{side}" for unit in ("bits_per_byte", "perplexity") for side in ("before", "after")),
+)
+
+
+def number_keys(sources: Sequence[str]) -> list[str]:
+    """The dotted path of every number that a summary of these sources holds (some may be null in it)."""
+    rows = [f"{source}.{key}" for source in sources for key in ROW_NUMBERS]
+    return ["ratio", "steps", "rate", "seed", *(f"tokens.{source}" for source in sources), *rows]
+
+
 def summarize(materials: Materials) -> dict[str, Any]:
-    """The outcome in numbers: losses in nats per token on the test split, changes relative, intervals 95 %.
+    """The outcome in numbers: losses in nats per token on `split`, changes relative, intervals 95 %.
 
     ratio: share of the trained tokens that were domain text. tokens: trained on, per source (0: only measured).
     """
     trained = materials.trained
     changes = {row["source"]: row for row in json.loads((materials.findings / "forgetting.json").read_text())}
+    split = split_of(materials)
     summary: dict[str, Any] = {
         "verdict": sentence(changes),
         "outcome": changes["domain"]["verdict"],
@@ -56,18 +73,50 @@ def summarize(materials: Materials) -> dict[str, Any]:
         "ratio": trained.facts["ratio"],
         "steps": trained.facts["shape"]["steps"],
         "rate": trained.facts["shape"]["rate"],
-        "notes": materials.notes,
+        "split": split,
+        "notes": gather_notes(materials),
     }
     keys = ("before", "after", "change", "interval", "bits_per_byte", "perplexity", "documents", "verdict")
     for name, row in changes.items():
         summary[name] = {key: row[key] for key in keys} | {"tokens_scored": row["tokens"]}
-        summary[name]["overlap"] = residual_overlap(materials.corpus, name)
+        summary[name]["overlap"] = residual_overlap(materials.corpus, name, split)
     return summary
 
 
-def residual_overlap(corpus: Artifact, source: str) -> float | None:
-    """Share of the word n-grams of a source's test text that training text holds too; None where no step looked."""
-    return corpus.facts.get("notes", {}).get("overlap", {}).get(source, {}).get("test", {}).get("mean")
+def split_of(materials: Materials) -> str:
+    """Which documents were scored: "test", "validation" or "train"."""
+    return materials.after.manifest["settings"].get("split", "test")
+
+
+def gather_notes(materials: Materials) -> list[str]:
+    """What to know before quoting the outcome: of the job, of what was scored, and what stages noted; each once."""
+    stages = (materials.trained, materials.before, materials.after)
+    noted = [note for artifact in stages for note in artifact.facts.get("notes", ())]
+    return list(dict.fromkeys([*materials.notes, *split_notes(materials), *noted]))
+
+
+def split_notes(materials: Materials) -> list[str]:
+    """What makes the scored text less than unseen: the split that was scored, and what the base has read of it."""
+    split, notes = split_of(materials), []
+    if split == "train":
+        notes.append("The train split was scored, which is trained on: new text may look different.")
+    elif split == "validation":
+        notes.append("The validation split was scored, which is also watched while training.")
+    cut, plain = materials.corpus.manifest["settings"].get("split", {}), Split()
+    held_out = cut.get("test", plain.test) + (cut.get("validation", plain.validation) if split == "validation" else 0)
+    other = cut.get("seed", plain.seed) != plain.seed or held_out > plain.test + plain.validation + 1e-9
+    read = [name for name, paths in materials.paths.items() if any(path.startswith(READ_BY_BASE) for path in paths)]
+    if materials.base == "embedded" and other and read:
+        notes.append(
+            f"The embedded base has read some of the scored documents of {' and '.join(read)}: it was trained on all "
+            "of the embedded prose that the default curate.split does not hold out."
+        )
+    return notes
+
+
+def residual_overlap(corpus: Artifact, source: str, split: str) -> float | None:
+    """Share of the word n-grams of a source's scored text that training text holds too; None where no step looked."""
+    return corpus.facts.get("notes", {}).get("overlap", {}).get(source, {}).get(split, {}).get("mean")
 
 
 def sentence(changes: dict[str, dict[str, Any]]) -> str:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graft.core import edges, encoder
-from graft.core.artifact import Artifact, Draft, Store, write_whole
+from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base, Marks
 from graft.core.doc import SPLITS
 from graft.core.encoder import Encoded, Encoder
 from graft.core.errors import UsageError
+from graft.core.files import whole, write_whole
 from graft.core.ledger import Amount, Ledger
 from graft.core.progress import Progress
 from graft.core.shards import TokenSource
@@ -50,7 +48,14 @@ def tokenize(corpus: Artifact, base: Base, settings: Tokenize = Tokenize(), *, s
     """
     inputs = {"corpus": corpus, "tokenizer": base.tokenizer_fingerprint(store.prints)}
     code = (sys.modules[__name__], encoder, edges)
-    return store.make("tokens", settings, inputs, code, lambda draft: _write(draft, corpus, base, settings))
+    return store.make(
+        "tokens",
+        settings,
+        inputs,
+        code,
+        lambda draft: _write(draft, corpus, base, settings),
+        origins={"tokenizer": base.origin},
+    )
 
 
 def sources(tokens: Artifact) -> dict[str, TokenSource]:
@@ -113,18 +118,20 @@ def _write_shard(stem: str, source: str, shard: pa.Table, words: Encoder, marks:
     mark = Path(f"{stem}.json")
     if mark.exists():
         return Ledger.from_json(json.loads(mark.read_text()))
-    ids, length_D = with_marks(words.encode(shard["text"].to_pylist()), marks)
+    texts = shard["text"].to_pylist()
+    ids, length_D = with_marks(words.encode(texts), marks)
     split, dropped = shard["split"].to_pylist(), shard["dropped"].to_pylist()
     kept_D = np.array([not reason for reason in dropped])
     index = {name: shard[name].to_numpy()[kept_D] for name in ("num_bytes", "position")}
     index["split"] = np.array([SPLITS.index(split[i]) for i in np.flatnonzero(kept_D)], np.int8)
     index["length"] = length_D[kept_D]
-    with _whole(f"{stem}.bin") as out:
-        (ids if kept_D.all() else ids[np.repeat(kept_D, length_D)]).astype(dtype).tofile(out)
-    with _whole(f"{stem}.npz") as out:
+    with whole(Path(f"{stem}.bin")) as out:
+        out.write((ids if kept_D.all() else ids[np.repeat(kept_D, length_D)]).astype(dtype).data)
+    with whole(Path(f"{stem}.npz")) as out:
         np.savez(out, **index)
     fates = [reason or name for name, reason in zip(split, dropped, strict=True)]
-    ledger = _settle(source, fates, shard["num_bytes"].to_numpy(), length_D)
+    tokens_D = np.where([bool(text) for text in texts], np.maximum(length_D - 1, 0), 0)
+    ledger = _settle(source, fates, shard["num_bytes"].to_numpy(), tokens_D)
     write_whole(mark, json.dumps(ledger.to_json()))
     return ledger
 
@@ -141,10 +148,12 @@ def with_marks(encoded: Encoded, marks: Marks) -> Encoded:
     return Encoded(ids, encoded.length_D + len(tokens))
 
 
-def _settle(source: str, fates: list[str], bytes_D: np.ndarray, length_D: np.ndarray) -> Ledger:
-    """What became of the documents of a shard; its tokens are targets, and an empty document has none."""
+def _settle(source: str, fates: list[str], bytes_D: np.ndarray, tokens_D: np.ndarray) -> Ledger:
+    """What became of the documents of a shard; its tokens are targets, and a document without text has none.
+
+    Bytes alone do not say: a document that could not be decoded has those that were there, and no text.
+    """
     ledger = Ledger()
-    tokens_D = np.where(bytes_D > 0, np.maximum(length_D - 1, 0), 0)
     fate_D = np.array(fates, object)
     for fate in dict.fromkeys(fates):
         of = fate_D == fate
@@ -152,14 +161,3 @@ def _settle(source: str, fates: list[str], bytes_D: np.ndarray, length_D: np.nda
         ledger.enter(source, amount)
         ledger.settle(source, fate, amount)
     return ledger
-
-
-@contextmanager
-def _whole(path: str) -> Generator[BinaryIO]:
-    """A file that has its name only once it is all there, on the disk and not only in its cache."""
-    partial = Path(f"{path}.partial")
-    with partial.open("wb") as out:
-        yield out
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)

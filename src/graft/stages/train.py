@@ -6,19 +6,26 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.base import Base
 from graft.core.errors import UsageError
-from graft.core.shards import TokenSource
 from graft.core.shelf import Shelf
 from graft.objectives.causal import Causal
 from graft.schedules.warm_stable_decay import WarmStableDecay
+from graft.stages.tell import by_place, tell_notes
 from graft.stages.tokenize import sources
+
+if TYPE_CHECKING:
+    from graft.tensors.model import Model
 
 STEPS_AIMED_AT = 250  # how many steps an automatic batch size is chosen to give
 BATCH_TOKENS = (4096, 524288)  # bounds of an automatic batch, in tokens
+STEPS_AT_LEAST = 50  # a text too small for so many of the lower bound gets smaller batches, down to
+SMALLEST_BATCH = 512
 MICRO_TOKENS = 4096  # of an automatic micro-batch: on two cores no slower than more, at two thirds of the memory
 
 
@@ -32,8 +39,8 @@ class Train:
     objective: Annotated[Any, Shelf("objectives")] = Causal()
     schedule: Annotated[Any, Shelf("schedules")] = WarmStableDecay()
     tokens: int | None = None  # over all sources; None: one pass over the domain's training text
-    window: int | None = None  # tokens per row; None: the model's own, at most 2048
-    rows: int | None = None  # rows per optimiser step; None: for about 250 steps of 4 Ki to 512 Ki tokens
+    window: int | None = None  # tokens per row; None: the model's own, at most 2048 and at most all of them
+    rows: int | None = None  # rows per optimiser step; None: for about 250 steps of 4 Ki to 512 Ki tokens, at least 50
     micro_rows: int | None = None  # rows at once; None: about 4 Ki tokens
     rate: float | None = None  # peak learning rate; None: see `auto_rate`
     rewarm: float = 0.5  # share of the base's peak rate that an automatic rate returns to
@@ -43,7 +50,7 @@ class Train:
     clip: float = 1.0  # largest gradient norm; 0: none
     precision: Literal["bf16", "fp32"] = "bf16"
     evaluations: int = 8  # on validation text, after the one at step 0
-    validation_tokens: int = 30_000  # per source and evaluation, whole documents; 0: all of them
+    validation_tokens: int = 30_000  # per source and evaluation, spread over it; 0: all of them
     checkpoint_minutes: float = 5.0  # 0: after every step
     seed: int = 0
 
@@ -61,21 +68,26 @@ class Train:
         if (self.rate is not None and self.rate <= 0) or self.rewarm <= 0:
             raise UsageError(f"rate is {self.rate} and rewarm {self.rewarm}", allowed="more than 0")
 
-    def shape(self, base: Sized, domain_tokens: int, domain_share: float) -> TrainingShape:
+    def shape(self, base: Sized | Base, domain_tokens: int, domain_share: float) -> TrainingShape:
         """Every automatic value settled, without torch: what `graft plan` shows and what `train` runs.
 
-        Errors: UsageError when the window is larger than the model's.
+        Errors: UsageError when the window is larger than the model's, or one step is more than twice the tokens
+        that were asked for.
         """
-        window = self.window or min(base.window, 2048)
+        tokens = self.tokens or max(1, round(domain_tokens / domain_share))
+        window = self.window or min(base.window, 2048, tokens)
         if window > base.window:
             raise UsageError(
                 f"window is {window}, and the model reads at most {base.window} tokens",
                 allowed=f"1 to {base.window}",
             )
-        tokens = self.tokens or max(window, round(domain_tokens / domain_share))
-        rows = self.rows or _power_of_two(
-            min(max(tokens // STEPS_AIMED_AT, BATCH_TOKENS[0]), BATCH_TOKENS[1]) // window
-        )
+        rows = self.rows or _power_of_two(_batch_tokens(tokens) // window)
+        if self.tokens and 2 * self.tokens < rows * window:
+            raise UsageError(
+                f"tokens is {self.tokens:,}, and one step of {rows} rows of {window} reads {rows * window:,}",
+                allowed=f"{-(-rows * window // 2):,} or more",
+                do="give more tokens, or lower rows or window",
+            )
         return TrainingShape(
             window=window,
             rows=rows,
@@ -111,7 +123,7 @@ class Sized(Protocol):
     def training_notes(self) -> Mapping[str, Any]: ...
 
 
-def peak_rate(base: Sized) -> float:
+def peak_rate(base: Sized | Base) -> float:
     """The peak rate of the base's pre-training, from its training.json ("peak_lr") where its makers left one.
 
     Else the rule of thumb of Kaplan et al. 2020 (arXiv 2001.08361, eq. D.1): 0.003239 - 0.0001395 ln N.
@@ -136,34 +148,52 @@ def train(
     shape = settings.shape(base, int(trainable), share)
     inputs["shape"] = digest(vars(shape))  # automatic choices follow from more than what is named here
     return store.make(
-        "train", settings, inputs, code, lambda draft: _build(draft, base, named, mixture, settings, shape)
+        "train",
+        settings,
+        inputs,
+        code,
+        lambda draft: _build(draft, base, tokens, mixture, settings, shape),
+        origins={"base": base.origin},
     )
 
 
 def _build(
     draft: Draft,
     base: Base,
-    named: Mapping[str, TokenSource],
+    tokens: Artifact,
     mixture: Mapping[str, float],
     settings: Train,
     shape: TrainingShape,
 ) -> None:
+    from graft.tensors.faults import enough_memory
     from graft.tensors.loop import Pace
     from graft.tensors.run import Run, Watch, adamw
     from graft.tensors.sampler import Sampler
-    from graft.tensors.verify import verify
+    from graft.tensors.verify import check_ids, verify
     from graft.tensors.weights import open_model
 
-    model = open_model(base.folder, settings.precision)
+    named = sources(tokens)
     sampler = Sampler(named, mixture, window=shape.window, rows=shape.rows, seed=settings.seed)
-    verify(model, sampler.batch(0))
+    notes: dict[str, None] = {}
+
+    def opened(folder: Path, frozen: bool = False) -> Model:
+        """A model that computes what it should: a frozen teacher falls back where the student does."""
+        model = open_model(folder, settings.precision, frozen=frozen)
+        check_ids(model, base, named, tokens.facts["vocabulary"])
+        verify(model, sampler.batch(0))
+        notes.update(dict.fromkeys(model.notes))
+        return model
+
+    model = opened(base.folder)
+    loss = settings.objective.bind(base.folder, partial(opened, frozen=True))
+    tell_notes(notes)
     model.hf.train()
     run = Run(
         folder=draft.path,
         base=base,
         model=model,
         sampler=sampler,
-        loss=settings.objective.bind(base.folder, lambda folder: open_model(folder, settings.precision, frozen=True)),
+        loss=loss,
         optimizer=adamw(
             model, rate=shape.rate, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
         ),
@@ -177,7 +207,25 @@ def _build(
         watch=Watch(named, settings.evaluations, settings.validation_tokens, shape.window, shape.micro_rows),
         checkpoint_minutes=settings.checkpoint_minutes,
     )
-    draft.facts |= {"base": base.name, "mixture": dict(mixture), "shape": vars(shape)} | run.to_end()
+    with by_place(tokens), enough_memory("training", do=_less(shape)):
+        done = run.to_end()
+    draft.facts |= {"base": base.name, "mixture": dict(mixture), "shape": vars(shape), "notes": list(notes)} | done
+
+
+def _batch_tokens(tokens: int) -> int:
+    """Size of an automatic batch in tokens, for a run of `tokens`."""
+    low, high = BATCH_TOKENS
+    low = min(tokens, max(SMALLEST_BATCH, min(low, tokens // STEPS_AT_LEAST)))
+    return min(max(tokens // STEPS_AIMED_AT, low), high)
+
+
+def _less(shape: TrainingShape) -> str:
+    """Which setting to lower where memory does not suffice, and to what."""
+    if shape.micro_rows > 1:
+        return f"set train.micro_rows to {shape.micro_rows // 2} (it is {shape.micro_rows}): that changes no result"
+    if shape.window > 128:
+        return f"set train.window to {shape.window // 2} (it is {shape.window})"
+    return "take a smaller base, or a machine with more memory"
 
 
 def _power_of_two(number: float) -> int:

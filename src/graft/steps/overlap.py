@@ -40,7 +40,7 @@ class Overlap:
     (a) and (b) are lost training tokens, (c) lost evaluation tokens. What it costs: the documents that are left to
     test on hold less boiler-plate than those trained on, so a domain's gain is understated, if anything.
     Left out: paraphrase, translation, and what validation and test text share. Memory: under 100 bytes per
-    word of evaluated text, measured with 19 million of them.
+    word of evaluated text, measured with 19 million of them; the split's `most` bounds how many there are.
     """
 
     n: int = 13  # words

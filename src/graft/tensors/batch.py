@@ -37,11 +37,6 @@ class Batch:
         starts_BT[:, 0] = True
         return starts_BT
 
-    @cached_property
-    def segment_BT(self) -> Tensor:
-        """Number of the piece within its row, from 0."""
-        return self.starts_BT.cumsum(1) - 1
-
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`; copies from pinned memory overlap with what the device is doing."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graft.core.errors import FaultError
 from graft.core.seed import stream
 from graft.core.tally import Tally
 from graft.tensors.batch import Batch
+from graft.tensors.faults import NotFinite
 from graft.tensors.model import Model
 from graft.tensors.sampler import Sampler
 
@@ -49,24 +49,27 @@ def run(
     """Steps first..last (exclusive). After each yield the model and the optimiser stand exactly after that step.
 
     The gradient is summed over all micro-batches and divided once by what was counted, so cutting a batch into
-    micro-batches changes nothing. Errors: FaultError naming the documents of a batch whose loss is not finite; the
-    weights are then as they were before that batch.
+    micro-batches changes nothing. Errors: NotFinite naming the documents of the rows whose loss is not finite (of all
+    rows, where only the gradient is not); the weights are then as they were before that batch.
     """
     parameters = list(model.parameters())
     for k in range(first, last):
         batch = sampler.batch(k).to(model.device)
         losses: dict[int, Tally[float]] = {}
+        broken: list[int] = []  # rows whose loss is not finite
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             for micro, part in enumerate(batch.split(pace.micro_rows)):
                 torch.manual_seed(_dropout_seed(pace.seed, k, micro))
                 tally = loss(model, part)
                 tally.total.sum().backward()
                 _add_by_source(losses, part, tally)
+                bad_B = ~tally.total.detach().isfinite()
+                broken += (bad_B.nonzero().flatten() + micro * pace.micro_rows).tolist()
         count = sum(tally.count for tally in losses.values())
         norm = _divide_and_clip(parameters, count, pace.clip)
         step = Step(k + 1, {sampler.names[i]: losses[i] for i in sorted(losses)}, norm, pace.rate(k))
         if not (math.isfinite(step.loss) and math.isfinite(norm)):
-            raise not_finite(step, sampler)
+            raise not_finite(step, sampler, broken, model.precision)
         for group in optimizer.param_groups:
             group["lr"] = step.rate
         optimizer.step()
@@ -95,13 +98,12 @@ def _divide_and_clip(parameters: list[torch.nn.Parameter], count: float, clip: f
     return norm
 
 
-def not_finite(step: Step, sampler: Sampler) -> FaultError:
-    """The error for a loss or gradient that is not a number, with what was being read."""
-    read = {(doc["source"], doc["position"]) for doc in sampler.documents(step.number - 1)}
-    names = ", ".join(f"{source}#{position}" for source, position in sorted(read)[:20])
-    more = f" and {len(read) - 20} more" if len(read) > 20 else ""
-    return FaultError(
+def not_finite(step: Step, sampler: Sampler, rows: list[int], precision: str) -> NotFinite:
+    """The error for a loss or gradient that is not a number, with what was being read in `rows` (none: in all)."""
+    read = sampler.documents(step.number - 1)
+    other = ", or train with precision fp32" if precision != "fp32" else ""
+    return NotFinite(
         f"the loss is {step.loss} and the gradient norm {step.norm} at step {step.number}, rate {step.rate:.3g}",
-        where=f"documents {names}{more}",
-        do="look at these documents with `graft show`; else lower the rate, or train with precision fp32",
+        [(doc["source"], doc["position"]) for doc in read if not rows or doc["row"] in rows],
+        do=f"look at these places in the text; if nothing is wrong there, lower train.rate{other}",
     )

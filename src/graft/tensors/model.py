@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from graft.core.errors import UsageError
 from graft.tensors.attention import NAME, Pieces, register
 from graft.tensors.batch import Batch
 from graft.tensors.fused import fused
@@ -46,6 +47,7 @@ class Model:
         self.fast = self.device.type == "cpu"  # norms and gated MLPs with our backward, where they are Llama's
         self.packs = True  # False: every piece runs as a row of its own
         self.own_head = False  # True: logits come from the model's own forward
+        self.notes: list[str] = []  # what its user should know of it: slow ways taken, weights not used
         self.hf.set_attn_implementation(self._attention(attention))
 
     @classmethod
@@ -58,13 +60,31 @@ class Model:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """From a folder or a hub id. Masters stay in float32: bfloat16 weights lose updates below 2^-9 of a weight."""
-        hf = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        hf.to(device)  # type: ignore[arg-type]
-        return cls(hf, precision=precision, attention=attention)
+        """From a folder or a hub id. Masters stay in float32: bfloat16 weights lose updates below 2^-9 of a weight.
 
-    def save(self, folder: str | Path) -> None:
-        self.hf.save_pretrained(folder)
+        Errors: UsageError where it is no causal language model, or lacks weights that would then be random.
+        """
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+        except ValueError as error:  # transformers' word for a configuration it has no such model for
+            first = str(error).strip().split("\n")[0]
+            raise UsageError(
+                f"transformers does not load this as a causal language model: {first}",
+                where=str(folder),
+                do="take a causal language model of a type that the installed transformers knows",
+            ) from error
+        hf, found = loaded
+        _check_complete(folder, found)
+        hf.to(device)
+        model = cls(hf, precision=precision, attention=attention)
+        if found["unexpected_keys"]:
+            model.notes.append(
+                f"{hf.config.model_type}: the files hold weights that the model has no place for, and they are not "
+                f"used: {_listed(found['unexpected_keys'])}"
+            )
+        return model
 
     @property
     def body(self) -> nn.Module:
@@ -116,7 +136,8 @@ class Model:
         """The implementation to use; "auto" picks by device and by what the model supports."""
         if name != "auto":
             return name
-        if self.device.type == "cuda" and is_flash_attn_2_available() and self.hf._supports_flash_attn:
+        flash = self.precision == "bf16" and is_flash_attn_2_available()  # it computes in 16 bits only
+        if self.device.type == "cuda" and flash and self.hf._supports_flash_attn:
             return "flash_attention_2"
         if not self.hf._supports_sdpa:
             return "eager"
@@ -159,6 +180,23 @@ class Model:
             places.append(place_ST[real_ST])
         order_N = torch.cat(places).argsort()
         return torch.cat(parts)[order_N].view(*batch.tokens_BT.shape, -1)
+
+
+def _check_complete(folder: str | Path, found: dict[str, Any]) -> None:
+    """What is not in the files, and tied to nothing that is, transformers makes up at random."""
+    absent = set(found["missing_keys"]) | {f"{name} (of another shape)" for name, *_ in found["mismatched_keys"]}
+    if absent:
+        raise UsageError(
+            f"the model needs weights that its files do not hold: {_listed(absent)}",
+            where=str(folder),
+            do="take the files of the whole causal language model, its head included; config.json may also be at "
+            "fault (tie_word_embeddings, sizes, architecture)",
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
 def read_head(hf: PreTrainedModel, precision: Precision) -> Projection:

@@ -40,17 +40,6 @@ def score(hidden_BTD: Tensor, head: Projection, targets_BT: Tensor) -> Tensor:
     return torch.cat(nats).view(targets_BT.shape)
 
 
-@torch.no_grad()
-def diverge(hidden_BTD: Tensor, head: Projection, teacher: Teacher) -> Tensor:
-    """KL(teacher || student) of every token in nats, shaped [B, T], float32; no gradients."""
-    hidden_ND, guide_ND = hidden_BTD.flatten(0, -2), teacher.hidden_BTD.flatten(0, -2)
-    reader = Reader(head, len(hidden_ND), hidden_ND.device)
-    _check_vocabulary(head, teacher)
-    guide = Reader(teacher.head, len(hidden_ND), hidden_ND.device)
-    kl = [reader.read(hidden_ND[part]).kl(guide.read(guide_ND[part])) for part in reader.parts]
-    return torch.cat(kl).view(hidden_BTD.shape[:-1])
-
-
 def weighted_sums(
     hidden_BTD: Tensor,
     head: Projection,

@@ -17,10 +17,12 @@ from graft.core.base import Base
 from graft.core.progress import Progress
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
+from graft.tensors.faults import enough_memory
 from graft.tensors.loop import Loss, Pace, Step, run
 from graft.tensors.model import Model
 from graft.tensors.sampler import Sampler
 from graft.tensors.scoring import choose_documents, mean_nats
+from graft.tensors.stop import Stop
 from graft.tensors.weights import NUM_TEXTS, TEXT_TOKENS, load_checkpoint, save_checkpoint, save_model
 
 CHECKPOINT = "checkpoint.pt"
@@ -45,9 +47,9 @@ class Watch:
         model.hf.eval()
         seen = {}
         for name, source in self.sources.items():
-            documents = choose_documents(source, "validation", self.max_tokens)
-            if len(documents):
-                seen[name] = mean_nats(model, source, documents, window=self.window, rows=self.rows)
+            choice = choose_documents(source, "validation", self.max_tokens)
+            if len(choice):
+                seen[name] = mean_nats(model, source, choice, window=self.window, rows=self.rows)
         model.hf.train(training)
         return seen
 
@@ -69,34 +71,44 @@ class Run:
     done: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0  # of stepping, over all sittings
+    latest: dict[str, list[float]] = field(default_factory=dict)  # the last validation in the curve
 
     def to_end(self) -> dict[str, Any]:
-        """Run what is left, save the model, and say what the run was."""
+        """Run what is left, save the model, and say what the run was.
+
+        Ctrl-C and SIGTERM end it with KeyboardInterrupt once the step in hand is done, watched and saved, so that
+        what is on disk is never half of anything; a second one ends it at once.
+        """
         self._resume()
-        if not self.curve:
-            self._note_validation(None)
-        progress = Progress("train", self.steps, done=self.done, offset=self.done)
-        saved = last = time.monotonic()
-        try:
-            for step in run(self.model, self.loss, self.sampler, self.optimizer, self.pace, self.done, self.steps):
-                now = time.monotonic()
-                self.done, self.seconds, last = step.number, self.seconds + now - last, now
-                self._note(step)
-                progress.advance(1, self._words(step))
-                if self.watch.is_due(step.number, self.steps):
-                    self._note_validation(step)
-                    last = time.monotonic()
-                if last - saved >= 60 * self.checkpoint_minutes or step.number == self.steps:
-                    self._save()
-                    saved = last = time.monotonic()
-        except KeyboardInterrupt:
-            self._save()
-            sys.stderr.write(f"\nstopped after step {self.done} of {self.steps}\n")
-            raise
-        progress.close()
-        difference = save_model(self.model, self.base.folder, self.folder / "model", self._texts())
+        with Stop("stopping after this step; once more: at once, going back to the last checkpoint") as stop:
+            if not self.curve:
+                self._note_validation(None)
+            self._steps(stop)
+        self._drop_optimizer()
+        with enough_memory("writing the model", do="free some and run again: the training is done and kept"):
+            difference = save_model(self.model, self.base.folder, self.folder / "model", self._texts())
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
         return self._facts() | {"reload_difference": difference}
+
+    def _steps(self, stop: Stop) -> None:
+        """Every step that is left, each noted, watched and saved when it is time to."""
+        progress = Progress("train", self.steps, done=self.done, offset=self.done)
+        saved = last = time.monotonic()
+        for step in run(self.model, self.loss, self.sampler, self.optimizer, self.pace, self.done, self.steps):
+            now = time.monotonic()
+            self.done, self.seconds, last = step.number, self.seconds + now - last, now
+            self._note(step)
+            progress.advance(1, self._words(step))
+            if self.watch.is_due(step.number, self.steps):
+                self._note_validation(step)
+                last = time.monotonic()
+            if stop.asked or last - saved >= 60 * self.checkpoint_minutes or step.number == self.steps:
+                self._save()
+                saved = last = time.monotonic()
+            if stop.asked:
+                sys.stderr.write(f"\nstopped after step {self.done} of {self.steps}\n")
+                raise KeyboardInterrupt
+        progress.close()
 
     def _resume(self) -> None:
         if not (self.folder / CHECKPOINT).exists():
@@ -105,6 +117,13 @@ class Run:
         self.model.hf.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.done, self.curve, self.seconds = state["step"], state["curve"], state["seconds"]
+        self.latest = next(entry["validation"] for entry in reversed(self.curve) if "validation" in entry)
+        sys.stderr.write(f"going on after step {self.done} of {self.steps}\n")
+
+    def _drop_optimizer(self) -> None:
+        """Moments and gradients go before the model is written and read back: both need room of the same size."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
 
     def _save(self) -> None:
         state = {"step": self.done, "curve": self.curve, "seconds": self.seconds}
@@ -119,14 +138,15 @@ class Run:
         if step is None:
             self.curve.append({"step": 0})
         seen = self.watch.look(self.model)
-        self.curve[-1]["validation"] = {name: [tally.total, tally.count] for name, tally in seen.items()}
+        self.latest = {name: [tally.total, tally.count] for name, tally in seen.items()}
+        self.curve[-1]["validation"] = self.latest
 
     def _words(self, step: Step) -> str:
         speed = self.done * self.sampler.rows * self.sampler.window / max(self.seconds, 1e-9)
         words = f"loss {step.loss:.3f}  {speed:,.0f} tokens/s  {peak_memory(self.model) / 1e9:.1f} GB"
-        seen = [entry["validation"] for entry in self.curve if "validation" in entry]
-        for name in list(seen[-1])[:3] if len(seen) > 1 else []:
-            before, after = (Tally(*one[name]).mean for one in (seen[0], seen[-1]))
+        first = self.curve[0]["validation"]
+        for name in list(first)[:3] if self.latest is not first else []:
+            before, after = (Tally(*one[name]).mean for one in (first, self.latest))
             words += f"  {name} {after / before - 1:+.1%}"
         return words
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,46 +13,79 @@ from graft.core.evidence import Evidence
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
 from graft.tensors.batch import Batch
+from graft.tensors.faults import NotFinite, is_memory
 from graft.tensors.model import Model
 from graft.tensors.nats import score
-from graft.tensors.sampler import Piece, pack
+from graft.tensors.sampler import GOLDEN, Piece, pack
 
 BLOCK = 4096  # pieces packed together
+CHOSEN_AT_LEAST = 8  # documents a limit has room for, however long they are
 
 
-def choose_documents(source: TokenSource, split: str, max_tokens: int) -> np.ndarray:
-    """Documents of a split in source order, as many as fit into `max_tokens` targets (at least one; 0: all of them).
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Which documents are scored, in source order, and how many targets of each, counted from its beginning."""
 
-    When not all fit, every k-th is taken, so that the choice spreads over the source.
+    documents_D: np.ndarray
+    pairs_D: np.ndarray
+    cut_D: np.ndarray  # where that is not the whole document
+
+    def __len__(self) -> int:
+        return len(self.documents_D)
+
+    @property
+    def num_pairs(self) -> int:
+        return int(self.pairs_D.sum())
+
+
+def choose_documents(source: TokenSource, split: str, max_tokens: int) -> Choice:
+    """Documents of a split that together have at most `max_tokens` targets (0: all of them, whole).
+
+    Where not all fit whole, none counts for more than an eighth of the limit: of a longer one its beginning is
+    scored. So a single long document cannot stand for a split, and no choice is of one document where there are two.
+    If they still do not all fit, they are taken in steps of the golden ratio through the source until it is full:
+    however many that are, they spread evenly over it.
     """
-    documents = source.documents(split)
-    pairs = source.pairs_D[documents]
-    documents, pairs = documents[pairs > 0], pairs[pairs > 0]
-    if max_tokens and pairs.sum() > max_tokens:
-        stride = int(np.ceil(pairs.sum() / max_tokens))
-        documents, pairs = documents[::stride], pairs[::stride]
-        documents = documents[: max(1, int(np.searchsorted(np.cumsum(pairs), max_tokens, side="right")))]
-    return documents
+    documents_D = source.documents(split)
+    documents_D = documents_D[source.pairs_D[documents_D] > 0]
+    whole_D = pairs_D = source.pairs_D[documents_D]
+    if max_tokens and pairs_D.sum() > max_tokens:
+        pairs_D = np.minimum(pairs_D, max(1, max_tokens // CHOSEN_AT_LEAST))
+        order = np.argsort(np.arange(len(pairs_D)) * GOLDEN % 1.0, kind="stable")
+        fitting = int(np.searchsorted(np.cumsum(pairs_D[order]), max_tokens, side="right"))
+        chosen = np.sort(order[: max(fitting, min(2, len(order)))])
+        documents_D, whole_D, pairs_D = documents_D[chosen], whole_D[chosen], pairs_D[chosen]
+    return Choice(documents_D, pairs_D, pairs_D < whole_D)
 
 
 def score_documents(
-    model: Model, source: TokenSource, documents: np.ndarray, *, window: int, rows: int
+    model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int
 ) -> Iterator[tuple[Piece, np.ndarray]]:
-    """(piece, its nats in float32) for every piece of the documents, in no particular order.
+    """(piece, its nats in float32) for every piece of the chosen documents, in no particular order.
 
     A document longer than the window is cut from its own beginning into windows that do not overlap, each predicted
     from nothing but the token before it: the rolling log-likelihood of the usual evaluation harness with a context
-    of one. How pieces share rows does not change a number.
+    of one. How pieces share rows does not change a number. Where memory does not hold `rows` rows, half of them are
+    tried. Errors: NotFinite naming the documents whose loss is not a number.
     """
     pieces = [
-        Piece(source.name, int(d), first, min(first + window, int(source.pairs_D[d])))
-        for d in documents
-        for first in range(0, int(source.pairs_D[d]), window)
+        Piece(source.name, int(d), first, min(first + window, int(pairs)))
+        for d, pairs in zip(choice.documents_D, choice.pairs_D, strict=True)
+        for first in range(0, int(pairs), window)
     ]
     for block in range(0, len(pieces), BLOCK):
         packed = fit(pieces[block : block + BLOCK], window)
-        for first in range(0, len(packed), rows):
-            yield from _score_rows(model, source, packed[first : first + rows], window)
+        first = 0
+        while first < len(packed):
+            try:
+                scored = list(_score_rows(model, source, packed[first : first + rows], window))
+            except (RuntimeError, MemoryError) as error:
+                if not is_memory(error) or rows == 1:
+                    raise
+                rows //= 2
+                continue
+            yield from scored
+            first += rows
 
 
 @torch.no_grad()
@@ -63,12 +97,32 @@ def _score_rows(
     stretches = [[source.tokens(p.document, p.first, p.last + 1) for p in row] for row in rows]
     batch = pack(stretches, [0] * len(rows), width).to(model.device)
     nats_BT = score(model.hidden(batch), model.head, batch.targets_BT).cpu().numpy()
+    _check_finite(source, rows, nats_BT)
     for b, row in enumerate(rows):
         at = 0
         for piece in row:
             end = at + piece.last - piece.first
             yield piece, nats_BT[b, at:end]
             at = end
+
+
+def _check_finite(source: TokenSource, rows: list[list[Piece]], nats_BT: np.ndarray) -> None:
+    """Errors: NotFinite when the loss of a target is not a number; what fills a row up does not matter."""
+    broken: set[tuple[str, int]] = set()
+    for nats_T, row in zip(nats_BT, rows, strict=True):
+        at = 0
+        for piece in row:
+            end = at + piece.last - piece.first
+            if not np.isfinite(nats_T[at:end]).all():
+                broken.add((source.name, int(source.position_D[piece.document])))
+            at = end
+    if broken:
+        raise NotFinite(
+            "the model's loss on this text is not a number",
+            broken,
+            do="look at these places in the text; if nothing is wrong there, the model is: if it was just trained, "
+            "train with a lower train.rate or with precision fp32, else fetch its files again",
+        )
 
 
 def fit(pieces: Sequence[Piece], window: int) -> list[list[Piece]]:
@@ -93,29 +147,34 @@ def pack_documents(source: TokenSource, documents: np.ndarray, window: int) -> B
     return pack(rows, [0] * len(rows), window)
 
 
-def mean_nats(model: Model, source: TokenSource, documents: np.ndarray, *, window: int, rows: int) -> Tally[float]:
-    """Total nats and number of targets over whole documents."""
+def mean_nats(model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int) -> Tally[float]:
+    """Total nats and number of targets over the chosen documents."""
     total, count = 0.0, 0
-    for _, nats in score_documents(model, source, documents, window=window, rows=rows):
+    for _, nats in score_documents(model, source, choice, window=window, rows=rows):
         total, count = total + float(nats.sum(dtype=np.float64)), count + len(nats)
     return Tally(total, float(count))
 
 
-def gather(source: TokenSource, documents: np.ndarray, scored: Iterator[tuple[Piece, np.ndarray]]) -> Evidence:
-    """Scored pieces as evidence, in the order of `documents` (without the vocabulary's texts)."""
-    pairs = source.pairs_D[documents]
+def gather(
+    source: TokenSource, choice: Choice, num_bytes_D: np.ndarray, scored: Iterator[tuple[Piece, np.ndarray]]
+) -> Evidence:
+    """Scored pieces as evidence, in the order of the choice (without the vocabulary's texts).
+
+    num_bytes_D: UTF-8 bytes of what is scored of each document.
+    """
+    documents, pairs = choice.documents_D, choice.pairs_D
     bounds = np.concatenate([[0], np.cumsum(pairs)])
     begin = dict(zip(documents.tolist(), bounds[:-1].tolist(), strict=True))
     nats_N = np.full(int(bounds[-1]), np.nan, np.float32)
     for piece, nats in scored:
         at = begin[piece.document]
         nats_N[at + piece.first : at + piece.last] = nats
-    assert not np.isnan(nats_N).any() or not len(nats_N), "a target was not scored, or its loss is not a number"
-    targets = [np.asarray(source.tokens(int(d), 1)) for d in documents]
+    assert not np.isnan(nats_N).any(), "a target was not scored"
+    targets = [np.asarray(source.tokens(int(d), 1, int(n) + 1)) for d, n in zip(documents, pairs, strict=True)]
     return Evidence(
         source=source.name,
         position_D=source.position_D[documents],
-        num_bytes_D=source.num_bytes_D[documents],
+        num_bytes_D=num_bytes_D,
         bounds_E=bounds,
         targets_N=np.concatenate([np.zeros(0, np.uint32), *targets]),
         nats_N=nats_N,

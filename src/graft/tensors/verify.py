@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from graft.core.errors import FaultError
+from graft.core.base import Base
+from graft.core.errors import FaultError, UsageError
+from graft.core.shards import TokenSource
 from graft.tensors.batch import Batch
 from graft.tensors.head import Projection
 from graft.tensors.model import Model, OwnHead
@@ -23,8 +25,9 @@ def verify(model: Model, batch: Batch) -> None:
     """Compares what we run with what transformers would: blocks, packed pieces, losses.
 
     Runs in the weights' own type (flash attention: in bfloat16) and with dropout off. Where they disagree, `model`
-    falls back to the slow way (transformers' own blocks; pieces as rows of their own; the model's own logits) and a
-    warning says so. Raises FaultError when not even that gives the model's own losses.
+    falls back to the slow way (transformers' own blocks; pieces as rows of their own; the model's own logits) and
+    says so in its notes. Errors: UsageError when a token changes what was made of those before it; FaultError when
+    not even the slow way gives the model's own losses.
     """
     training, precision = model.hf.training, model.precision
     exact = not model.flash and next(model.hf.parameters()).dtype in (torch.float32, torch.float64)
@@ -33,6 +36,9 @@ def verify(model: Model, batch: Batch) -> None:
     few = batch.rows(0, 1).to(model.device)
     tokens_1T, targets_1T = few.tokens_BT[:, :NUM_TOKENS], few.targets_BT[:, :NUM_TOKENS]
     try:
+        if not _plain_hidden(model, tokens_1T).isfinite().all():
+            return  # nothing can be compared; the first loss will say what is wrong, and where
+        _verify_causal(model, tokens_1T, tolerance=1e-3 if exact else 0.1)
         _verify_blocks(model, tokens_1T, tolerance=1e-3 if exact else 0.1)
         _verify_packing(model, tokens_1T, tolerance=1e-3 if exact else 0.1)
         _verify_head(model, tokens_1T, targets_1T, tolerance=1e-3 if exact else 0.1)
@@ -41,14 +47,51 @@ def verify(model: Model, batch: Batch) -> None:
         model.hf.train(training)
 
 
+def check_ids(model: Model, base: Base, sources: Mapping[str, TokenSource], vocabulary: int) -> None:
+    """Every token of the text has its embedding. Errors: UsageError naming the first that has none.
+
+    vocabulary: size of that of the tokenizer that made the sources, which need not be the base's.
+    """
+    known = min(len(model.hf.get_input_embeddings().weight), model.head.vocabulary)  # type: ignore[arg-type, union-attr]
+    names = {number: word for word, number in base.tokenizer.get_vocab(with_added_tokens=True).items()}
+    if max(*names, base.marks.start or 0, base.marks.end or 0, vocabulary - 1) < known:
+        return
+    for name, source in sources.items():  # the tokenizer knows more than the model: does the text use it?
+        for document in range(len(source.length_D)):
+            largest = int(source.tokens(document).max(initial=0))
+            if largest >= known:
+                raise UsageError(
+                    f'source "{name}" uses the token "{names.get(largest, "")}" with the id {largest}, and the model '
+                    f"has embeddings for {known} tokens",
+                    where=str(base.folder),
+                    allowed=f"ids 0 to {known - 1}",
+                    do="enlarge the model (transformers: model.resize_token_embeddings(len(tokenizer))) and save it, "
+                    "or put back the tokenizer that it was trained with",
+                )
+
+
+def _verify_causal(model: Model, tokens_1T: Tensor, tolerance: float) -> None:
+    """The last token, changed, changes nothing before it."""
+    changed_1T = tokens_1T.clone()
+    changed_1T[:, -1] = (changed_1T[:, -1] + 1) % model.head.vocabulary
+    before_1TD, after_1TD = (_plain_hidden(model, each)[:, :-1] for each in (tokens_1T, changed_1T))
+    if before_1TD.numel() and (difference := _distance(after_1TD, before_1TD)) > tolerance:
+        raise UsageError(
+            f"{model.hf.config.model_type}: not a causal model: a token changes what it makes of the text before it "
+            f"(hidden states move by {difference:.2g} standard deviations), so predicting the next token means nothing",
+            allowed="a decoder: each token sees itself and what stands before it",
+            do="take a causal language model; of a family that is both, set is_decoder in its config.json",
+        )
+
+
 def _verify_blocks(model: Model, tokens_1T: Tensor, tolerance: float) -> None:
     """One piece through our norms, MLPs and attention, and through transformers' own."""
     difference = _distance(model.hidden(_probe(tokens_1T, tokens_1T.shape[1])), _plain_hidden(model, tokens_1T))
     if difference > tolerance:
         model.slow_down()
-        _warn(
-            f"{model.hf.config.model_type}: our blocks are not this model's (hidden states differ by "
-            f"{difference:.2g} standard deviations); transformers' own take their place, which is slower"
+        model.notes.append(
+            f"{model.hf.config.model_type}: our blocks are not this model's (hidden states differ); transformers' own "
+            "take their place, which is slower"
         )
 
 
@@ -60,9 +103,9 @@ def _verify_packing(model: Model, tokens_1T: Tensor, tolerance: float) -> None:
     difference = _distance(packed_1TD, model.hidden(probe))
     model.packs = difference <= tolerance
     if not model.packs:
-        _warn(
-            f"{model.hf.config.model_type}: packed pieces see each other or lose their place (hidden states differ by "
-            f"{difference:.2g} standard deviations); every piece now runs as a row of its own, which is slower"
+        model.notes.append(
+            f"{model.hf.config.model_type}: packed pieces see each other or lose their place (hidden states differ); "
+            "every piece now runs as a row of its own, which is slower"
         )
 
 
@@ -91,9 +134,9 @@ def _verify_head(model: Model, tokens_1T: Tensor, targets_1T: Tensor, tolerance:
             do="use a model of a family that transformers supports, or report this one",
         )
     model.own_head = True
-    _warn(
-        f"{model.hf.config.model_type}: its logits are not those of its head as we read it (losses differ by "
-        f"{off:.2g} nats); they now come from the model's own code, which is slower"
+    model.notes.append(
+        f"{model.hf.config.model_type}: its logits are not those of its head as we read it; they now come from the "
+        "model's own code, which is slower"
     )
 
 
@@ -111,7 +154,3 @@ def _probe(tokens_1T: Tensor, length: int) -> Batch:
 def _distance(ours_1TD: Tensor, theirs_1TD: Tensor) -> float:
     """Largest difference, in standard deviations of the hidden states."""
     return float((ours_1TD.float() - theirs_1TD.float()).abs().max() / theirs_1TD.float().std())
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=4)

@@ -14,14 +14,11 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
+from graft.core.base import TOKENIZER_FILES
 from graft.core.errors import FaultError
+from graft.tensors.faults import enough_memory
 from graft.tensors.model import Model, Precision
 
-# What a tokenizer and its notes may consist of; copied as they are, so that no conversion can change them.
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
-    "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "chat_template.jinja",
-)  # fmt: skip
 NUM_TEXTS, TEXT_TOKENS = 3, 64
 
 
@@ -40,28 +37,30 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+@torch.no_grad()
 def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) -> float:
     """Write a model with its base's tokenizer, read it back, and compare logits on texts.
 
-    texts_PT: token ids, a few texts of a few tokens. Weights are stored in the type the base was stored in. Returns
-    the largest difference of a logit between memory (rounded to that type) and disk. Errors: FaultError when they are
-    not the same model; the folder is then taken away.
+    texts_PT: token ids, a few texts of a few tokens. Weights are stored in the type the base was stored in, and those
+    in memory are rounded to it for good: training is over, and copies would be the peak of the whole run. Returns the
+    largest difference of a logit between memory and disk. Errors: FaultError when they are not the same model; the
+    folder is then taken away.
     """
     stored = stored_type(base_folder)
-    trained = {name: weight.detach() for name, weight in model.hf.state_dict().items()}
-    rounded = {name: _round(weight, stored) for name, weight in trained.items()}
+    for weight in model.hf.state_dict().values():  # views of the weights; a tied one is rounded twice
+        weight.copy_(_round(weight, stored))
+    kept_PTV = _logits(model, texts_PT)
     with quiet():
-        model.hf.save_pretrained(folder, state_dict=dict(rounded))  # it takes tied entries out of what it is given
+        weights = {name: _round(weight, stored) for name, weight in model.hf.state_dict().items()}
+        model.hf.save_pretrained(folder, state_dict=weights)  # it takes tied entries out of what it is given
+        del weights
     _say_type(folder / "config.json", stored)
-    for name in TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:  # as they are, so that no conversion can change them
         if (base_folder / name).exists():
             shutil.copyfile(base_folder / name, folder / name)
     with quiet():
         again = Model.load(folder, precision="fp32", device=model.device)
-    kept = {name: weight.clone() for name, weight in trained.items()}
-    model.hf.load_state_dict({name: weight.float() for name, weight in rounded.items()}, assign=False)
-    difference = float((_logits(model, texts_PT) - _logits(again, texts_PT)).abs().max())
-    model.hf.load_state_dict(kept, assign=False)
+    difference = float((kept_PTV - _logits(again, texts_PT)).abs().max())
     if not difference <= 1e-4:
         shutil.rmtree(folder)
         raise FaultError(
@@ -100,7 +99,8 @@ def _logits(model: Model, texts_PT: Tensor) -> Tensor:
 
 def open_model(folder: Path, precision: Precision, *, frozen: bool = False) -> Model:
     """A model on the best device there is; frozen: for looking at, never trained."""
-    with quiet():
+    enough = enough_memory("the weights of the model", do="take a smaller base, or a machine with more memory")
+    with quiet(), enough:
         model = Model.load(folder, precision=precision, device="cuda" if torch.cuda.is_available() else "cpu")
     model.hf.eval()
     if frozen:
@@ -110,11 +110,13 @@ def open_model(folder: Path, precision: Precision, *, frozen: bool = False) -> M
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """transformers' own progress bars off for a moment; whoever wants them keeps them."""
-    shown = logging.is_progress_bar_enabled()
+    """transformers' own progress bars and reports off for a moment; whoever wants them keeps them."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

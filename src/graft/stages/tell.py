@@ -1,0 +1,51 @@
+"""tell: what a run has to say, in its user's terms: notes once, and faults by the file and row they came from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from functools import cache
+
+import pyarrow.parquet as pq
+
+from graft.core.artifact import Artifact
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Each note once on standard error, however many stages come to it."""
+    for note in notes:
+        _tell(note)
+
+
+@cache
+def _tell(note: str) -> None:
+    sys.stderr.write(f"graft: note: {note}\n")
+
+
+@contextmanager
+def by_place(tokens: Artifact) -> Generator[None]:
+    """Losses that are not finite name documents by position; what leaves here names the places they were read from."""
+    from graft.tensors.faults import NotFinite
+
+    try:
+        yield
+    except NotFinite as fault:
+        raise fault.at(places(tokens, fault.documents)) from fault
+
+
+def places(tokens: Artifact, documents: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """path#row of documents given by (source, position), as far as the corpus of these tokens still says so."""
+    corpus = tokens.path.parent / str(tokens.manifest["inputs"]["corpus"])
+    wanted: dict[str, list[int]] = {}
+    for source, position in documents:
+        wanted.setdefault(source, []).append(position)
+    found: dict[tuple[str, int], str] = {}
+    for source, positions in wanted.items():
+        table_path = corpus / f"{source}.parquet"
+        if table_path.exists():
+            table = pq.read_table(table_path, columns=["position", "parents"], filters=[("position", "in", positions)])
+            for row in table.to_pylist():
+                if row["parents"]:
+                    found[source, row["position"]] = " + ".join(row["parents"])
+    return found

@@ -1,0 +1,56 @@
+"""What only the numbers or the machine can object to: losses that are not finite, and memory that is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from graft.core.errors import FaultError, GraftError
+
+NUM_SHOWN = 20  # documents named in an error
+
+
+class NotFinite(FaultError):
+    """A loss or gradient that is not a number. documents: (source, position) of what was being read."""
+
+    def __init__(
+        self,
+        what: str,
+        documents: Iterable[tuple[str, int]],
+        *,
+        do: str,
+        places: Mapping[tuple[str, int], str] | None = None,
+    ) -> None:
+        """places: a better name of a document, such as the file and row it was read from."""
+        self.documents = sorted(set(documents))
+        names = [(places or {}).get(one, "{}#{}".format(*one)) for one in self.documents]
+        more = f" and {len(names) - NUM_SHOWN} more" if len(names) > NUM_SHOWN else ""
+        super().__init__(what, where=f"documents {', '.join(names[:NUM_SHOWN])}{more}", do=do)
+
+    def at(self, places: Mapping[tuple[str, int], str]) -> NotFinite:
+        """The same fault with its documents named by `places`."""
+        return NotFinite(self.what, self.documents, do=self.do, places=places)
+
+
+def is_memory(error: BaseException) -> bool:
+    """Is this the machine's or the accelerator's memory that ran out?"""
+    if isinstance(error, GraftError):
+        return False
+    words = str(error).lower()  # on a CPU torch has no class of its own for it
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate memory" in words)
+    )
+
+
+@contextmanager
+def enough_memory(doing: str, do: str) -> Generator[None]:
+    """Turns memory that ran out inside into a FaultError. do: which setting to lower, and to what."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory(error):
+            raise
+        first = str(error).strip().split("\n")[0]
+        raise FaultError(f"not enough memory for {doing}" + (f" ({first})" if first else ""), do=do) from error
