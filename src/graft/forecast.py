@@ -25,8 +25,8 @@ from graft.stages.train import TrainingShape
 # Rates of the stages around training, in bytes of text or tokens per second of one ordinary core.
 READ_BYTES, CURATE_BYTES, ENCODE_BYTES = 20e6, 8e6, 4e6
 SCORE_TO_TRAIN = 1 / 3  # a forward pass alone, against a forward and a backward one
-# Speed of a training step in bf16 against a small float32 matrix product, by whether the processor has bfloat16 products:
-# measured with them (0.33 against 0.22 TFLOP/s on 2 cores), a guess without.
+# Speed of a training step in bf16 against a small float32 matrix product, by whether the processor has bfloat16
+# products: measured with them (0.33 against 0.22 TFLOP/s on 2 cores), a guess without.
 TRAIN_TO_PRODUCT = {True: 1.4, False: 0.5}
 PROCESS_BYTES = 0.6e9  # Python, torch and transformers, before the first weight
 BYTES_PER_TOKEN = 4.0  # of text, where there is no tokenizer to ask yet
