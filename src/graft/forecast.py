@@ -76,7 +76,7 @@ def forecast(job: Adapt | Pretrain, store: Store) -> Forecast:
     """Look at the inputs of a job for a moment. Errors: as the job's own, for what can be seen without running it."""
     there, complete = _look_for(job, store)
     if isinstance(job, Adapt):
-        base: Any = Base.find(job.base)
+        base: Any = Base.find(job.base, weights=False)
         name, size = job.base, base.config
     else:
         base = _Planned(job.initialize.window, job.initialize.num_parameters)
