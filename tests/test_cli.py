@@ -193,7 +193,7 @@ def test_another_split_is_called_by_its_name(world, tmp_path, split):
         evaluate=graft.Evaluate(split=split, max_tokens=2000),
     )  # fmt: skip
     summary = job(world.store).summary
-    assert summary["split"] == split and f"The {split} split was scored" in summary["notes"][0]
+    assert summary["split"] == split and any(f"The {split} split was scored" in note for note in summary["notes"])
     assert (summary["domain"]["overlap"] is None) == (split == "train")
     page = (tmp_path / "out" / "report.html").read_text()
     assert summary["notes"][0] in page and "held-out documents" not in page

@@ -353,7 +353,8 @@ def test_what_stages_noted_stands_in_the_summary_and_on_the_page(materials: Mate
     noting(materials.after, notes=["Twice said.", "Scored in pieces."])
     noting(materials.before, notes=["Twice said."])
     summary = summarize(materials)
-    assert summary["notes"] == ["A note.", "The head was not known.", "Twice said.", "Scored in pieces."]
+    expected = ["A note.", "The head was not known.", "Twice said.", "Scored in pieces."]
+    assert [note for note in summary["notes"] if note in expected] == expected  # each once; cautions stand between
     text = outline(gather_facts(materials, summary)).text
     assert all(note in text for note in summary["notes"])
 
@@ -363,7 +364,7 @@ def test_the_summary_is_of_the_split_that_was_scored(materials: Materials, split
     materials.after.manifest["settings"]["split"] = split
     summary = summarize(materials)
     assert summary["split"] == split and summary["domain"]["overlap"] == overlap
-    assert bool([note for note in summary["notes"] if f"{split}" in note]) == (split != "test")
+    assert any(f"The {split} split was scored" in note for note in summary["notes"]) == (split != "test")
     assert summary["domain"]["overlap"] != summary["general"]["overlap"] or overlap is None
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.split import Split
-from graft.page import accounts, facts, panels, render, spelling, wording
+from graft.page.cautions import cautions
 from graft.page.facts import Materials, gather_facts
-from graft.page.render import render_page
+from graft.page.render import page_hash, render_page
 
 READ_BY_BASE = "embedded:prose"  # how paths begin whose text the embedded base was trained on
 
@@ -30,8 +30,8 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
         name: getattr(materials, name) for name in ("corpus", "tokens", "trained", "before", "after", "findings")
     }
     inputs |= {"base": materials.base, "paths": json.dumps(dict(materials.paths)), "notes": "\n".join(materials.notes)}
-    inputs["page"] = render.page_hash()
-    code = (sys.modules[__name__], Split, accounts, facts, panels, render, spelling, wording)
+    inputs["page"] = page_hash()
+    code = (sys.modules[__name__], Split, "page")
     return store.make("report", settings, inputs, code, lambda draft: _build(draft, materials, settings))
 
 
@@ -74,7 +74,7 @@ def summarize(materials: Materials) -> dict[str, Any]:
         "steps": trained.facts["shape"]["steps"],
         "rate": trained.facts["shape"]["rate"],
         "split": split,
-        "notes": gather_notes(materials),
+        "notes": gather_notes(materials, changes),
     }
     keys = ("before", "after", "change", "interval", "bits_per_byte", "perplexity", "documents", "verdict")
     for name, row in changes.items():
@@ -88,11 +88,12 @@ def split_of(materials: Materials) -> str:
     return materials.after.manifest["settings"].get("split", "test")
 
 
-def gather_notes(materials: Materials) -> list[str]:
+def gather_notes(materials: Materials, changes: dict[str, dict[str, Any]]) -> list[str]:
     """What to know before quoting the outcome: of the job, of what was scored, and what stages noted; each once."""
     stages = (materials.trained, materials.before, materials.after)
     noted = [note for artifact in stages for note in artifact.facts.get("notes", ())]
-    return list(dict.fromkeys([*materials.notes, *split_notes(materials), *noted]))
+    docs = {one.facts["source"]: one for one in materials.lineage if one.kind == "docs"}
+    return list(dict.fromkeys([*materials.notes, *cautions(changes, docs), *split_notes(materials), *noted]))
 
 
 def split_notes(materials: Materials) -> list[str]:

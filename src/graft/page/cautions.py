@@ -1,0 +1,54 @@
+"""What a reader should know before believing a number: text that could not be read, few documents, foreign text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graft.core.artifact import Artifact
+
+UNREAD = ("undecodable", "not json", "no text field", "text field is not text", "not python", "file name is not UTF-8")
+FEW_DOCUMENTS = 10  # below this a bootstrap over documents says little
+FOREIGN = -0.05  # a general loss that falls by more was not at home in the base
+
+
+def cautions(changes: Mapping[str, Mapping[str, Any]], docs: Mapping[str, Artifact]) -> list[str]:
+    """Sentences for the notes of a summary. changes: rows of the forgetting probe; docs: of each source."""
+    return [*_unread(docs), *_few(changes), *_foreign(changes)]
+
+
+def _unread(docs: Mapping[str, Artifact]) -> list[str]:
+    """Documents that were given and could not be used, with the first place of each kind."""
+    notes: list[str] = []
+    for source, artifact in docs.items():
+        first = artifact.facts.get("first_lost", {})
+        fates = artifact.ledger.fates.get(source, {})
+        lost = {reason: fates[f"dropped: {reason}"] for reason in UNREAD if f"dropped: {reason}" in fates}
+        for reason, amount in lost.items():
+            place = first.get(f"dropped: {reason}", "")
+            hint = "; set ingest.text_field (--text-field)" if "text field" in reason else ""
+            read = artifact.ledger.read[source].documents
+            notes.append(
+                f"{amount.documents:,} of {read:,} documents of {source} could not be used "
+                f"({reason}{f', first: {place}' if place else ''}{hint})."
+            )
+    return notes
+
+
+def _few(changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    few = {name: row["documents"] for name, row in changes.items() if row["documents"] < FEW_DOCUMENTS}
+    return [
+        f"{name} was scored on {count} document{'' if count == 1 else 's'} only: the numbers may not hold for others. "
+        "More documents, or a larger curate.split.test, would say more."
+        for name, count in few.items()
+    ]
+
+
+def _foreign(changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    general = changes.get("general")
+    if general is None or general["change"] > FOREIGN:
+        return []
+    return [
+        "The general text became easier, so it was not at home in the base: its change measures learning, not "
+        "forgetting. Text like the base's own training text would measure that."
+    ]
