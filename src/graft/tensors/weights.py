@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from transformers.utils import logging
 
 from graft.core.base import TOKENIZER_FILES
 from graft.core.errors import FaultError
+from graft.core.files import whole
 from graft.tensors.faults import enough_memory
 from graft.tensors.model import Model, Precision
 
@@ -24,12 +24,8 @@ NUM_TEXTS, TEXT_TOKENS = 3, 64
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` so that the old checkpoint stands until the new one is whole on the disk."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as out:
+    with whole(path) as out:
         torch.save(state, out)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
