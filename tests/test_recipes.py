@@ -19,6 +19,7 @@ import yaml
 from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
 from graft.jobs.adapt import ANSWERS_NOTE, PAIRS_NOTE, Adapt
+from graft.jobs.budget import Budget
 from graft.recipe import read_recipe
 
 HOUSE = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ ENTRIES = [(shelf, name) for shelf in ("objectives", "tunings") for name in Shel
 
 # As little as still goes through every stage. Of the tokens of a step, two steps at most.
 FEW = {"train.tokens": 4096, "train.evaluations": 1, "train.validation_tokens": 1000}
+ENOUGH_STEPS = {"adapt.train.tokens": 16 * 512, "adapt.train.rows": 1, "pilots.share": 1.0, "pilots.ratios": [1.0, 0.5]}
 FEW_SCORED = {"evaluate.max_tokens": 2000}
 OWN = {
     "embedded_base": {"text": "embedded:prose"},  # a fifth of the text that it is for
@@ -117,6 +119,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             run_one(other)
         if name not in done:
             changes = FEW | (FEW_SCORED if hasattr(read_recipe(RECIPES[name]), "evaluate") else {}) | OWN.get(name, {})
+            if isinstance(read_recipe(RECIPES[name]), Budget):  # as the job inside it knows them
+                changes = {f"adapt.{key}": value for key, value in (changes | FEW_SCORED).items()} | ENOUGH_STEPS
             said = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
             process = subprocess.run(
                 [sys.executable, "-m", "graft", "run", str(RECIPES[name]), "--store", "store", *said],

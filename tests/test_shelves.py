@@ -31,6 +31,7 @@ VERBS = {
     "steps": {"__call__": ["docs"]},
     "metrics": {"__call__": ["evidence"]},
     "probes": {"__call__": ["before", "after"]},
+    "laws": {"fit": ["trials"]},
 }
 EVERY = [(shelf, name) for shelf in SHELVES for name in Shelf(shelf).names()]
 each_plugin = pytest.mark.parametrize(("shelf", "name"), EVERY, ids=lambda value: value)

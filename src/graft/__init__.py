@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from graft.core.errors import FaultError, GateClosed, GraftError, UsageError
     from graft.core.split import Split
     from graft.jobs.adapt import Adapt, Outcome, adapt
+    from graft.jobs.budget import Budget
     from graft.jobs.extend import Extend
     from graft.jobs.pretrain import Pretrain
     from graft.page.facts import Materials
     from graft.recipe import read_recipe
+    from graft.stages.choose import Choose, choose
     from graft.stages.compare import Compare, compare
     from graft.stages.consult import Consult, consult
     from graft.stages.curate import Curate, curate
@@ -32,16 +34,20 @@ if TYPE_CHECKING:
     from graft.stages.extend import Growth, extend
     from graft.stages.ingest import Ingest, ingest
     from graft.stages.initialize import Initialize, initialize
+    from graft.stages.pilot import Pilots, pilot
     from graft.stages.range_test import RangeTest
     from graft.stages.recall import Recall, recall
     from graft.stages.report import Report, report
     from graft.stages.tokenize import Tokenize, tokenize
     from graft.stages.train import Train, train
+    from graft.stages.walk_back import WalkBack, walk_back
 
 __all__ = [
     "Adapt",
     "Artifact",
     "Base",
+    "Budget",
+    "Choose",
     "Compare",
     "Consult",
     "Curate",
@@ -57,6 +63,7 @@ __all__ = [
     "Initialize",
     "Materials",
     "Outcome",
+    "Pilots",
     "Pretrain",
     "RangeTest",
     "Recall",
@@ -66,7 +73,9 @@ __all__ = [
     "Tokenize",
     "Train",
     "UsageError",
+    "WalkBack",
     "adapt",
+    "choose",
     "compare",
     "consult",
     "curate",
@@ -75,15 +84,18 @@ __all__ = [
     "extend",
     "ingest",
     "initialize",
+    "pilot",
     "read_recipe",
     "recall",
     "report",
     "tokenize",
     "train",
+    "walk_back",
 ]
 
 _HOMES = {
     "jobs.adapt": "Adapt Outcome adapt",
+    "jobs.budget": "Budget",
     "jobs.extend": "Extend",
     "jobs.pretrain": "Pretrain",
     "core.artifact": "Artifact Store",
@@ -92,6 +104,7 @@ _HOMES = {
     "core.split": "Split",
     "page.facts": "Materials",
     "recipe": "read_recipe",
+    "stages.choose": "Choose choose",
     "stages.compare": "Compare compare",
     "stages.consult": "Consult consult",
     "stages.curate": "Curate curate",
@@ -101,11 +114,13 @@ _HOMES = {
     "stages.extend": "Growth extend",
     "stages.ingest": "Ingest ingest",
     "stages.initialize": "Initialize initialize",
+    "stages.pilot": "Pilots pilot",
     "stages.range_test": "RangeTest",
     "stages.recall": "Recall recall",
     "stages.report": "Report report",
     "stages.tokenize": "Tokenize tokenize",
     "stages.train": "Train train",
+    "stages.walk_back": "WalkBack walk_back",
 }
 _HOME = {name: f"graft.{module}" for module, names in _HOMES.items() for name in names.split()}
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -13,6 +14,7 @@ import typer
 
 from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.ranks import hush, say_fault
+from graft.law_verbs.app import law
 
 app = typer.Typer(
     name="graft",
@@ -22,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(law)
 
 StoreOption = Annotated[
     Optional[Path], typer.Option("--store", help="Folder of artifacts. \\[default: $GRAFT_STORE, or .graft]")  # noqa: UP045
@@ -57,7 +60,21 @@ def adapt(
         typer.Option(help="Tokens to train on: 400000, 400k, 20M. \\[default: one pass over the domain]"),
     ] = None,
     objective: Annotated[str, typer.Option(help="What training minimises; see `graft ls objectives`.")] = "causal",
-    replay: Annotated[float, typer.Option(help="Share of the training tokens that is general text.")] = 0.1,
+    replay: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Share of the training tokens that is general text. \\[default: 10%; chosen with --forget]"),
+    ] = None,
+    forget: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="How much the loss of the general text may rise, e.g. 2%. Short pilots then find the share of domain "
+            "text that gains most inside it, and the result is held to it; exit code 3 where nothing does."
+        ),
+    ] = None,
+    hours: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="With --forget, instead of --tokens: how long all training may take."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for model/, report.html and summary.json.")] = Path("adapted"),
     seed: Annotated[
         int,
@@ -75,14 +92,26 @@ def adapt(
 ) -> None:
     """Adapt BASE to the text under --domain, and report what it gained and what it forgot."""
     from graft.jobs.adapt import Adapt
+    from graft.jobs.budget import Budget
     from graft.recipe import build_changed
 
     training: dict[str, Any] = {"objective": objective, "seed": seed}
     if tokens is not None:
         training["tokens"] = read_count(tokens)
-    settings = {"base": base, "domain": domain, "general": general or [], "replay": replay, "out": str(out)}
+    settings = {"base": base, "domain": domain, "general": general or [], "out": str(out)}
     settings |= {"ingest": {"text_field": text_field}, "train": training}
-    run_job(build_changed(Adapt, settings, changes or []), store, fail_if or [])
+    if forget is None:
+        if hours is not None:
+            raise UsageError(f"--hours is {hours:g}", allowed="together with --forget", do="give --tokens instead")
+        settings |= {} if replay is None else {"replay": as_number(replay)}
+        job: Any = build_changed(Adapt, settings, changes or [])
+    else:
+        if replay is not None:
+            raise UsageError(f"--replay is {replay}", allowed="nothing: with --forget it is chosen", do="leave it out")
+        limits = {"forget": as_number(forget), "pilots": {"objectives": [objective]}}
+        limits |= {} if hours is None else {"hours": hours}
+        job = build_changed(Budget, limits | {"adapt": settings}, [inside(Budget, Adapt, one) for one in changes or []])
+    run_job(job, store, fail_if or [])
 
 
 @app.command()
@@ -235,6 +264,21 @@ def open_store(path: Path | None, teller: Any = None) -> Any:
 
     store = Store(path) if path else Store.default()
     return replace(store, on_made=teller.made) if teller else store
+
+
+def as_number(text: str) -> float | str:
+    """A share as a number, or as it was written ("2%"), which settings read."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def inside(outer: Any, inner: Any, change: str) -> str:
+    """A "key=value" as the outer job knows it: a key that only the job inside it has is one of `adapt`."""
+    known, below = ({field.name for field in fields(job)} for job in (outer, inner))
+    key = change.partition("=")[0].partition(".")[0]
+    return f"adapt.{change}" if key in below - known else change
 
 
 def read_count(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from graft.core.dialogue import Dialogue
 from graft.core.fingerprint import Unread
 from graft.core.progress import clock
 from graft.jobs.adapt import Adapt
+from graft.jobs.budget import Budget
 from graft.jobs.extend import Extend
 from graft.jobs.pretrain import Pretrain
 from graft.stages.recall import SAMPLED
@@ -70,6 +71,8 @@ class Forecast:
     done: list[str] = field(default_factory=list)  # artifacts that are there
     complete: bool = False  # all of them are
     tested_steps: int = 0  # of a range test, which may find another peak rate than `shape` has
+    pilots: int = 0  # short runs that come before, by which the mixture is chosen
+    pilot_tokens: int = 0  # of all of them
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,36 @@ class _Planned:
     training_notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def forecast(job: Adapt | Extend | Pretrain, store: Store) -> Forecast:
+def forecast(job: Adapt | Budget | Extend | Pretrain, store: Store) -> Forecast:
     """Look at the inputs of a job for a moment. Errors: as the job's own, for what can be seen without running it."""
     there, complete = _look_for(job, store)
+    if isinstance(job, Budget):
+        return _with_pilots(job, there, complete, store)
+    return _forecast(job, there, complete, store)
+
+
+def _with_pilots(job: Budget, there: list[Artifact], complete: bool, store: Store) -> Forecast:
+    """The final run, as if it were of domain text alone, and what comes before it."""
+    asked = job.adapt
+    if job.hours is not None:
+        tokens = job.tokens_in(
+            job.hours, train_flops(store) / (6 * Base.find(asked.base, weights=False).num_parameters)
+        )
+        asked = replace(asked, train=replace(asked.train, tokens=tokens))
+    one = _forecast(replace(asked, replay=0.0), there, complete, store)
+    short = job.pilots.settings(asked.train, one.shape, asked.train.objective)
+    pilots = len(job.pilots.ratios) * len(job.pilots.objectives)
+    tokens = pilots * (short.tokens or 0)
+    trained = sum(artifact.kind == "train" for artifact in there)
+    share = max(0, pilots - trained) * (short.tokens or 0) / one.shape.tokens
+    seconds = one.seconds
+    if not complete:
+        pace = train_flops(store) / (6 * one.num_parameters)
+        seconds = seconds | {"train": one.shape.tokens / pace * (1 + share)}
+    return replace(one, pilots=pilots, pilot_tokens=tokens, seconds=seconds)
+
+
+def _forecast(job: Adapt | Extend | Pretrain, there: list[Artifact], complete: bool, store: Store) -> Forecast:
     if isinstance(job, Adapt | Extend):
         base: Any = Base.find(job.base, weights=False)
         name, size = job.base, base.config
@@ -112,7 +142,7 @@ def forecast(job: Adapt | Extend | Pretrain, store: Store) -> Forecast:
     )
 
 
-def _look_for(job: Adapt | Extend | Pretrain, store: Store) -> tuple[list[Artifact], bool]:
+def _look_for(job: Adapt | Budget | Extend | Pretrain, store: Store) -> tuple[list[Artifact], bool]:
     """The artifacts of this job that are there, up to the first that is not; and whether they are all of them."""
     found: list[Artifact] = []
     try:
@@ -308,11 +338,18 @@ def show_forecast(one: Forecast) -> None:
         for name, share in one.mixture.items()
     )
     console.print(f"\nbase      {one.base}, {one.num_parameters:,} parameters")
+    if one.pilots:
+        mixture = "the share of domain text is to be chosen"
     console.print(f"training  {one.objective}, {round_number(one.shape.tokens)} tokens: {mixture}")
     console.print(
         f"          {one.shape.steps:,} steps of {one.shape.rows} rows of {one.shape.window}, "
         f"{one.shape.micro_rows} at once, peak rate {one.shape.rate:.2g}, warming up from {one.shape.warm_from:.2g}"
     )
+    if one.pilots:
+        console.print(
+            f"pilots    {one.pilots} runs, {round_number(one.pilot_tokens)} tokens in all "
+            f"({one.pilot_tokens / one.shape.tokens:.0%} of the training)"
+        )
     if one.tested_steps:
         console.print(f"          the peak rate is to come from a range test of {one.tested_steps} steps before")
     if one.complete:

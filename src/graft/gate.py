@@ -10,7 +10,8 @@ from typing import Any
 
 from graft.core.errors import GateClosed, UsageError, nearest
 from graft.jobs.adapt import Adapt
-from graft.stages.report import number_keys
+from graft.jobs.budget import Budget
+from graft.stages.report import BUDGET_NUMBERS, number_keys
 
 COMPARED = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 WRITTEN = re.compile(r"\s*([\w.]+)\s*(>=|<=|>|<)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%?)\s*")
@@ -56,13 +57,14 @@ class Condition:
 
 def read_conditions(texts: Sequence[str], job: Any) -> list[Condition]:
     """The conditions for a job that is not begun. Errors: UsageError, also for a job that leaves no summary."""
-    if texts and not isinstance(job, Adapt):
+    if texts and not isinstance(job, Adapt | Budget):
         raise UsageError(
             f"--fail-if is given, and {type(job).__name__} has no numbers that it knows",
-            allowed="--fail-if with adapt",
+            allowed="--fail-if with adapt and budget",
             do="leave it out",
         )
-    return [Condition.read(text, number_keys(list(job.sources))) for text in texts]
+    keys = [] if not texts else [*number_keys(list(job.sources)), *(BUDGET_NUMBERS if isinstance(job, Budget) else ())]
+    return [Condition.read(text, keys) for text in texts]
 
 
 def check_gate(conditions: Sequence[Condition], summary: Any) -> None:

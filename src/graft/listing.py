@@ -25,6 +25,7 @@ SHELVES = {
     "steps": "curation of documents",
     "metrics": "numbers read off evidence",
     "probes": "comparisons of before and after",
+    "laws": "formulas for the loss of a run before it is paid for",
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 HOSTILE = (
     "</script><script>window.broken = 1</script>",
     "<!--<script>",
@@ -183,3 +185,96 @@ def fate(source: str, name: str, documents: int, num_bytes: int, tokens: int) ->
 
 def made(name: str, inputs: dict[str, str]) -> dict[str, Any]:
     return {"name": name, "inputs": inputs, "started": "2026-01-02T03:04:05Z", "seconds": 1.5}
+
+
+RATIO_LAW = {
+    0.33: (4.08, 4.01),
+    0.5: (3.93, 4.08),
+    0.67: (3.83, 4.15),
+    0.8: (3.77, 4.25),
+    0.9: (3.72, 4.36),
+    1.0: (3.67, 5.13),
+}
+PILOTS = {
+    1.0: [(5.344, 4.070), (5.148, 4.090), (4.983, 4.124), (4.803, 4.197)],
+    0.67: [(5.424, 4.069), (5.241, 4.089), (5.035, 4.101), (4.884, 4.104)],
+    0.33: [(5.440, 4.063), (5.298, 4.069), (5.166, 4.071), (5.045, 4.074)],
+}
+PLACES = {1.0: (3.767, 4.210), 0.86: (3.830, 4.146), 0.8: (3.880, 4.122)}
+
+
+def budget_facts(*, law_steps: int = 0) -> dict[str, Any]:
+    """A run inside a budget of 2 %: three pilots, a law, a result beyond the budget, and a place on the line taken.
+
+    law_steps: so many ratios of the law, evenly spread, between those that are known; 0: the six alone.
+    """
+    known = sorted(RATIO_LAW)
+    ratios = [n / law_steps for n in range(1, law_steps + 1)] if law_steps else known
+    law = [law_point(ratio) for ratio in ratios]
+    base = {"domain": 5.830, "general": 4.053}
+    looks = [6144, 10240, 16384, 24576]
+    frontier = {
+        "budget": 0.02,
+        "base": base,
+        "pilots": [
+            {
+                "objective": "causal",
+                "ratio": ratio,
+                "points": [
+                    {"tokens": 0.0} | base,
+                    *({"tokens": n, "domain": d, "general": g} for n, (d, g) in zip(looks, points, strict=True)),
+                ],
+            }
+            for ratio, points in PILOTS.items()
+        ],
+        "law": law,
+        "choice": law_point(0.8) | {"objective": "causal"},
+        "line": [place(share, *losses, base) for share, losses in PLACES.items()],
+        "taken": 0.8,
+    }
+    facts = small_facts() | {"frontier": frontier}
+    facts["summary"]["verdict"] = (
+        "Inside the budget: domain loss -33.4% for a general loss of +1.68% of the 2 % allowed, 80% of the way from the"
+        " base to the trained model."
+    )
+    facts["summary"]["budget"] = {
+        "forget": 0.02,
+        "kept": True,
+        "share": 0.8,
+        "looks": 1,
+        "ratio": 0.8,
+        "objective": {"causal": {}},
+        "tokens": 400_000,
+        "predicted": {source: frontier["choice"][source] for source in base},
+        "result": {"domain": 3.767, "general": 4.210},
+        "expected_gain": 0.33,
+        "pilots": {"runs": 3, "tokens": 73_728, "of_final": 0.18432},
+        "advice": "",
+    }
+    return facts
+
+
+def law_point(ratio: float) -> dict[str, Any]:
+    """Straight between the known ratios; intervals of 2 % to either side of the domain loss, 1 % of the general one."""
+    known = sorted(RATIO_LAW)
+    domain, general = (
+        float(np.interp(ratio, known, [RATIO_LAW[one][side] for one in known])) for side in (0, 1)
+    )  # fmt: skip
+    return {
+        "ratio": ratio,
+        "tokens": 400_000,
+        "domain": [domain, 0.98 * domain, 1.02 * domain],
+        "general": [general, 0.99 * general, 1.01 * general],
+    }
+
+
+def place(share: float, domain: float, general: float, base: dict[str, float]) -> dict[str, float]:
+    """A place on the line, its bound a little above what was measured."""
+    change = {"domain": domain / base["domain"] - 1, "general": general / base["general"] - 1}
+    return {
+        "share": share,
+        "domain": domain,
+        "general": general,
+        **{f"{source}_change": change[source] for source in change},
+        **{f"{source}_bound": change[source] + 0.002 for source in change},
+    }

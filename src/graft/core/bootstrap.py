@@ -39,6 +39,16 @@ def paired_change(before: Tally[np.ndarray], after: Tally[np.ndarray], *, seed: 
     return Change(old / count, new / float(after.count.sum()), new / old - 1, interval)
 
 
+def change_bound(before: Tally[np.ndarray], after: Tally[np.ndarray], confidence: float, *, seed: int = 0) -> float:
+    """What the relative change is below with this confidence, one-sided; see `paired_change`.
+
+    With fewer than two documents nothing can be resampled: then it is the change itself.
+    """
+    if len(before.total) < 2:
+        return float(after.total.sum() / before.total.sum()) - 1
+    return float(np.quantile(_draw_changes(before.total, after.total, stream(seed, "bootstrap")), confidence))
+
+
 def _draw_changes(before_D: np.ndarray, after_D: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """Relative change of DRAWS resamples; counts cancel because both sides share them."""
     documents = len(before_D)

@@ -158,6 +158,9 @@ def _check_plain(hint: Any, value: Any, path: tuple[str | int, ...], place: Plac
         whole = whole_number(value) if int in options(hint) else None
         if whole is not None:
             return whole
+        share = percentage(value) if float in options(hint) else None
+        if share is not None:
+            return share
         first = error.errors()[0]
         raise UsageError(
             f"{no_place(path)} is {value!r}: {first['msg'].lower()}", where=place(path), allowed=describe_type(hint)
@@ -179,6 +182,17 @@ def whole_number(value: Any) -> int | None:
         return None
     whole = round(value * factor)
     return whole if math.isclose(whole, value * factor, rel_tol=1e-12) and abs(whole) < 1 << 63 else None
+
+
+def percentage(value: Any) -> float | None:
+    """A share as people write it: "2%", "0.5 %"; None for anything else."""
+    if not isinstance(value, str) or not value.rstrip().endswith("%"):
+        return None
+    try:
+        share = float(value.rstrip()[:-1]) / 100
+    except ValueError:
+        return None
+    return share if math.isfinite(share) else None
 
 
 def describe_type(hint: Any) -> str:

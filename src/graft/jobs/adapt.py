@@ -15,6 +15,7 @@ from graft.core.kind import check_kind
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin
 from graft.core.shelf import Shelf
+from graft.page.budgeted import Budgeted
 from graft.page.facts import Materials
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
@@ -98,6 +99,12 @@ class Adapt:
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
+        ready = self.prepare(store)
+        trained = train(ready.base, ready.tokens, self.mixture, self.train, store=store)
+        return self.conclude(ready, trained, Base(trained.name, trained / "model"), store)
+
+    def prepare(self, store: Store) -> Prepared:
+        """Everything before the training: the base found, the text read, curated and turned into tokens, and scored."""
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         check_kind(base, self.train.objective)
         for name in filter(None, teachers_of(self.train.objective)):  # one that is not there is said before any work
@@ -106,21 +113,28 @@ class Adapt:
         corpus = curate(docs, self.curate, store=store)
         tokens = tokenize(corpus, base, self.tokenize, store=store)
         before = evaluate(base, tokens, self.evaluate, store=store)
-        trained = train(base, tokens, self.mixture, self.train, store=store)
-        after = evaluate(Base(trained.name, trained / "model"), tokens, self.evaluate, store=store)
-        findings = examine(before, after, self.examine, store=store)
-        line = [*docs.values(), corpus, tokens, before, trained, after, findings]
+        return Prepared(base, docs, corpus, tokens, before)
+
+    def conclude(
+        self, ready: Prepared, trained: Artifact, model: Base, store: Store, budgeted: Budgeted | None = None
+    ) -> list[Artifact]:
+        """Score and examine `model`, which `trained` led to, and write the report: every artifact in its order."""
+        after = evaluate(model, ready.tokens, self.evaluate, store=store)
+        findings = examine(ready.before, after, self.examine, store=store)
+        between = budgeted.line if budgeted else []
+        line = [*ready.docs.values(), ready.corpus, ready.tokens, ready.before, *between, trained, after, findings]
         materials = Materials(
-            corpus=corpus,
-            tokens=tokens,
+            corpus=ready.corpus,
+            tokens=ready.tokens,
             trained=trained,
-            before=before,
+            before=ready.before,
             after=after,
             findings=findings,
             base=self.base,
             paths={name: list(paths) for name, paths in self.sources.items()},
             lineage=line,
-            notes=[*self.notes, *(note for one in docs.values() for note in one.facts.get("notes", ()))],
+            notes=[*self.notes, *(note for one in ready.docs.values() for note in one.facts.get("notes", ()))],
+            budgeted=budgeted,
         )
         return [*line, report(materials, self.report, store=store)]
 
@@ -130,6 +144,17 @@ class Adapt:
         if paths == (SAMPLED,):
             return recall(base, self.recall, source, store=store)
         return ingest(paths, source, self.ingest, store=store)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every training of a job begins with. before: what the base makes of the test text."""
+
+    base: Base
+    docs: dict[str, Artifact]
+    corpus: Artifact
+    tokens: Artifact
+    before: Artifact
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from graft.core.artifact import Artifact
 from graft.core.evidence import Evidence, read_evidence
 from graft.core.tally import Tally
+from graft.page.budgeted import Budgeted
 from graft.page.spelling import spelled
 from graft.probes.blame import by_class
 
@@ -34,6 +35,7 @@ class Materials:
     paths: Mapping[str, list[str]]
     lineage: list[Artifact]
     notes: list[str]
+    budgeted: Budgeted | None = None  # of a run inside a budget
 
 
 def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
     return {
         "summary": summary,
         "notes": summary["notes"],
+        "frontier": materials.budgeted and materials.budgeted.frontier(),
         "base": materials.base,
         "paths": {name: list(paths) for name, paths in materials.paths.items()},
         "training": materials.trained.facts,

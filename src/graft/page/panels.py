@@ -17,6 +17,8 @@ SCORED = {
 SUM_TOLERANCE = 1e-6  # relative: to which the parts of the blame must sum to the change
 SUM_NOISE = 1e-12  # nats per token: what rounding in double precision leaves of a change of nothing
 
+BUDGET_STATUS = {True: {"sort": "gain", "shape": "▼", "word": "inside the budget"},
+                 False: {"sort": "loss", "shape": "▲", "word": "no model"}}  # fmt: skip
 STATUS = {"improved": ("gain", "▼"), "worse": ("loss", "▲"), "no change": ("none", "◆")}
 
 FATES = {
@@ -39,6 +41,8 @@ KINDS = {
     "tokens": "token shards",
     "evidence": "nats of every scored token",
     "train": "the trained model",
+    "choice": "laws of the pilots, and what followed from them",
+    "walked": "the line back to the base",
     "findings": "comparison of before and after",
     "report": "this page",
 }
@@ -53,26 +57,23 @@ def status(verdict: str) -> dict[str, str]:
 def headline(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The verdict's clauses, domain first, each with its status; the words before the colon are set large."""
     sentence = wording.typeset(facts["summary"]["verdict"])
+    budget = facts["summary"].get("budget")
+    if budget:
+        return [_clause(sentence, BUDGET_STATUS[budget["kept"]])]
     known = {row["source"]: row["verdict"] for row in facts["changes"]}
     verdicts = [known[source] for source in ("domain", "general") if source in known]
     parts = re.split(r"(?<=;) ", sentence)
     if len(parts) != len(verdicts):
         parts, verdicts = [sentence], [facts["summary"]["outcome"]]
-    clauses = []
-    for part, verdict in zip(parts, verdicts, strict=True):
-        head, colon, detail = part.partition(": ")
-        found = re.match(rf"(.*?)([{wording.MINUS}+]?[\d.]+{wording.THIN}%|$)(.*)", detail, re.DOTALL)
-        before, shown, rest = found.groups() if found else (detail, "", "")
-        clauses.append(
-            {
-                "head": head + colon.strip(),
-                "before": before,
-                "change": shown,
-                "rest": rest,
-                "status": status(verdict),
-            }
-        )
-    return clauses
+    return [_clause(part, status(verdict)) for part, verdict in zip(parts, verdicts, strict=True)]
+
+
+def _clause(part: str, shown_as: Mapping[str, str]) -> dict[str, Any]:
+    """A clause cut where its parts are set differently: before the colon, the first percentage, the rest."""
+    head, colon, detail = part.partition(": ")
+    found = re.match(rf"(.*?)([{wording.MINUS}+]?[\d.]+{wording.THIN}%|$)(.*)", detail, re.DOTALL)
+    before, shown, rest = found.groups() if found else (detail, "", "")
+    return {"head": head + colon.strip(), "before": before, "change": shown, "rest": rest, "status": shown_as}
 
 
 def outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from graft.page import accounts, panels, wording
+from graft.page import accounts, frontier, panels, wording
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("tabs.js", "curves.js", "reading.js", "scale.js", "tokens.js")
+SCRIPTS = ("tabs.js", "curves.js", "reading.js", "labels.js", "frontier.js", "scale.js", "tokens.js")
 FILES = ("template.html", "page.css", *SCRIPTS)
 POINTS_DRAWN = 800  # of a curve; more are averaged, which keeps the page small after a long run
 
@@ -24,7 +24,7 @@ def render_page(facts: Mapping[str, Any], *, title: str) -> str:
     """One HTML file that opens offline; everything a user wrote is in it as text, never as markup.
 
     facts: see `graft.page.facts.gather_facts`. Numbers and tables are in the markup and are read without JavaScript;
-    curves and documents are drawn from a block of JSON. A content policy forbids every request and every script but
+    drawings and documents are made from a block of JSON. A content policy forbids every request and every script but
     this page's own.
     """
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -45,6 +45,7 @@ def render_page(facts: Mapping[str, Any], *, title: str) -> str:
         outline=panels.outline(facts),
         notes=facts["notes"],
         changes=panels.changes(facts),
+        cost=frontier.cost(facts),
         sources=list(facts["summary"]["tokens"]),
         blame=panels.blame(facts),
         num_documents=len(facts["documents"]),
@@ -66,7 +67,7 @@ def page_hash() -> str:
 
 
 def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page's scripts draw: curves and documents."""
+    """What the page's scripts draw: curves, documents, and what a budget cost where there was one."""
     curve = facts["curve"]
     return {
         "marks": wording.MARKS,
@@ -82,6 +83,7 @@ def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:
             },
         },
         "documents": facts["documents"],
+        "frontier": frontier.drawn(facts.get("frontier")),
     }
 
 

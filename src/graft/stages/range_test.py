@@ -136,8 +136,8 @@ def range_test(
     rates = settings.rates(shape.warm_from, shape.rate)
     asked = training.settings
     plain = type(asked)()
-    unread = ("tokens", "schedule", "rate", "rewarm", "warm_from", "evaluations", "validation_tokens", "workers")
-    unread += ("checkpoint_minutes", "keep_every", "decay_now", "rows", "window", "micro_rows")
+    unread = ("tokens", "schedule", "rate", "rewarm", "warm_from", "evaluations", "spacing", "validation_tokens")
+    unread += ("workers", "checkpoint_minutes", "keep_every", "decay_now", "rows", "window", "micro_rows")
     identity = replace(asked, range_test=settings, **{name: getattr(plain, name) for name in unread})
     sizes = {"rows": shape.rows, "window": shape.window, "micro_rows": shape.micro_rows, "rates": rates}
     return store.make(

@@ -32,6 +32,9 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
     }
     inputs |= {"base": materials.base, "paths": json.dumps(dict(materials.paths)), "notes": "\n".join(materials.notes)}
     inputs["page"] = page_hash()
+    if materials.budgeted:
+        inputs |= {"choice": materials.budgeted.choice, "taken": str(materials.budgeted.taken)}
+        inputs |= {f"walk {k}": walk for k, walk in enumerate(materials.budgeted.walks)}
     code = (sys.modules[__name__], Split, "page")
     return store.make("report", settings, inputs, code, lambda draft: _build(draft, materials, settings))
 
@@ -47,6 +50,11 @@ def _build(draft: Draft, materials: Materials, settings: Report) -> None:
 ROW_NUMBERS = (
     *("before", "after", "change", "interval.0", "interval.1", "documents", "tokens_scored", "overlap"),
     *(f"{unit}.{side}" for unit in ("bits_per_byte", "perplexity") for side in ("before", "after")),
+)
+
+
+BUDGET_NUMBERS = tuple(
+    f"budget.{key}" for key in ("forget", "share", "looks", "ratio", "tokens", "expected_gain", "pilots.of_final")
 )
 
 
@@ -82,6 +90,10 @@ def summarize(materials: Materials) -> dict[str, Any]:
     for name, row in changes.items():
         summary[name] = {key: row[key] for key in keys} | {"tokens_scored": row["tokens"]}
         summary[name]["overlap"] = residual_overlap(materials.corpus, name, split)
+    budgeted = materials.budgeted
+    if budgeted:
+        summary["budget"] = budgeted.summary(changes, sum(trained.facts["tokens"].values()))
+        summary["verdict"] = budgeted.sentence(changes)
     return summary
 
 
@@ -92,7 +104,8 @@ def split_of(materials: Materials) -> str:
 
 def gather_notes(materials: Materials, changes: dict[str, dict[str, Any]]) -> list[str]:
     """What to know before quoting the outcome: of the job, of what was scored, and what stages noted; each once."""
-    stages = (materials.trained, materials.before, materials.after)
+    stages = [materials.trained, materials.before, materials.after]
+    stages += [materials.budgeted.choice] if materials.budgeted else []
     noted = [note for artifact in stages for note in artifact.facts.get("notes", ())]
     docs = {one.facts["source"]: one for one in materials.lineage if one.kind == "docs"}
     return list(dict.fromkeys([*materials.notes, *cautions(changes, docs), *split_notes(materials), *noted]))

@@ -60,6 +60,7 @@ class Train:
     clip: float = 1.0  # largest gradient norm; 0: none
     precision: Literal["bf16", "fp32"] = "bf16"
     evaluations: int = 8  # on validation text, after the one at step 0
+    spacing: Literal["even", "thinning"] = "even"  # of the evaluations; thinning: ever farther apart, by one factor
     validation_tokens: int = 30_000  # per source and evaluation, spread over it; 0: all of them
     checkpoint_minutes: float = 5.0  # 0: after every step
     keep_every: int = 0  # steps between checkpoints that stay beside the model; 0: none stays

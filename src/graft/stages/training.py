@@ -75,7 +75,7 @@ class Training:
     def open(self, folder: Path) -> tuple[Run, list[str]]:
         """The run at its beginning, which keeps its checkpoints in `folder`, and notes on how it computes."""
         from graft.tensors.loop import Pace
-        from graft.tensors.run import Run, Watch, adamw
+        from graft.tensors.run import Run, Watch, adamw, due_steps
         from graft.tensors.sampler import Sampler
         from graft.tensors.shortlists import Kept, Shortlists
         from graft.tensors.start import Start
@@ -122,7 +122,13 @@ class Training:
                 workers=settings.workers,
             ),
             steps=shape.steps,
-            watch=Watch(named, settings.evaluations, settings.validation_tokens, shape.window, shape.micro_rows),
+            watch=Watch(
+                sources=named,
+                due=due_steps(shape.steps, settings.evaluations, settings.spacing),
+                max_tokens=settings.validation_tokens,
+                window=shape.window,
+                rows=shape.micro_rows,
+            ),
             checkpoint_minutes=settings.checkpoint_minutes,
             keep_every=settings.keep_every,
             begin=self.begin,

@@ -6,10 +6,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -33,17 +33,13 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class Watch:
-    """Validation text: nats per token of every source, before the first step and at `evaluations` points after."""
+    """Validation text: nats per token of every source, before the first step and after those that are `due`."""
 
     sources: Mapping[str, TokenSource]
-    evaluations: int
+    due: Set[int]
     max_tokens: int  # per source
     window: int
     rows: int
-
-    def is_due(self, step: int, steps: int) -> bool:
-        """At the start, at the end, and evenly between."""
-        return step == steps or step * self.evaluations // steps > (step - 1) * self.evaluations // steps
 
     def look(self, model: Model) -> dict[str, Tally[float]]:
         training = model.hf.training
@@ -119,7 +115,7 @@ class Run:
             self.done, self.seconds, last = step.number, self.seconds + now - last, now
             self._note(step)
             progress.advance(1, self._words(step))
-            if self.watch.is_due(step.number, self.steps):
+            if step.number in self.watch.due:
                 self._note_validation(step)
                 last = time.monotonic()
             due = last - saved >= 60 * self.checkpoint_minutes or step.number == self.steps or self._stays(step.number)
@@ -196,6 +192,19 @@ class Run:
             "kept": list(checkpoints(self.folder / CHECKPOINTS)),
             "num_parameters": sum(p.numel() for p in self.model.hf.parameters()),
         }
+
+
+def due_steps(steps: int, evaluations: int, spacing: Literal["even", "thinning"]) -> set[int]:
+    """After which of a run's steps validation text is looked at; always the last.
+
+    thinning: each lies the same factor farther than the one before, the first at one step or a sixty-fourth of them.
+    Of few checkpoints, these tell most about how a loss falls with the tokens (Que et al. 2024, arXiv 2406.01375).
+    """
+    if spacing == "even":
+        return {-(-steps * i // evaluations) for i in range(1, evaluations + 1)}
+    first = max(1.0, steps / 64)
+    last = max(1, evaluations - 1)
+    return {round(first * (steps / first) ** (i / last)) for i in range(evaluations)} | {steps}
 
 
 def peak_memory(model: Model) -> int:

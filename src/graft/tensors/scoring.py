@@ -145,10 +145,20 @@ def pack_documents(source: TokenSource, documents: np.ndarray, window: int) -> B
 
 def mean_nats(model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int) -> Tally[float]:
     """Total nats and number of targets over the chosen documents; a sample of them where asking for all is dear."""
-    total, count = 0.0, 0
-    for _, nats in score_documents(model, source, choice, window=window, rows=rows, sample=True):
-        total, count = total + float(np.nansum(nats, dtype=np.float64)), count + int((~np.isnan(nats)).sum())
-    return Tally(total, float(count))
+    nats_D = nats_by_document(model, source, choice, window=window, rows=rows, sample=True)
+    return Tally(float(nats_D.total.sum()), float(nats_D.count.sum()))
+
+
+def nats_by_document(
+    model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int, sample: bool = False
+) -> Tally[np.ndarray]:
+    """Total nats and number of targets of each chosen document, in the order of the choice."""
+    place = {int(document): d for d, document in enumerate(choice.documents_D)}
+    total_D, count_D = np.zeros(len(choice)), np.zeros(len(choice))
+    for piece, nats in score_documents(model, source, choice, window=window, rows=rows, sample=sample):
+        total_D[place[piece.document]] += np.nansum(nats, dtype=np.float64)
+        count_D[place[piece.document]] += (~np.isnan(nats)).sum()
+    return Tally(total_D, count_D)
 
 
 def gather(

@@ -1,0 +1,18 @@
+"""Numbers as people write them: 1.8B parameters, a ratio of 0.33."""
+
+from __future__ import annotations
+
+COUNTS = ("size", "tokens", "unique")
+
+
+def quantity(name: str, value: float) -> str:
+    """A size or a token count with its letter, a share or any other number as it is."""
+    return amount(value) if name in COUNTS else f"{value:.6g}"
+
+
+def amount(value: float) -> str:
+    """1.8e9 -> '1.8B'."""
+    for border, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if border <= abs(value) < 1e15:
+            return f"{value / border:.4g}{letter}"
+    return f"{value:.4g}"

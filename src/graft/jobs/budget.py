@@ -1,0 +1,192 @@
+"""budget: the best domain model inside what may be forgotten: predicted by pilots, trained, and held to its word."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from graft.core.artifact import Artifact, Store
+from graft.core.base import Base
+from graft.core.errors import GateClosed, UsageError
+from graft.core.evidence import read_evidence
+from graft.core.outlet import check_out, put_out
+from graft.core.settings import build_plugin
+from graft.core.shelf import Shelf
+from graft.jobs.adapt import PAGES, Adapt, Outcome, Prepared
+from graft.page.budgeted import Budgeted
+from graft.schedules.constant import Constant
+from graft.stages.choose import Choose, choose
+from graft.stages.evaluate import evaluate
+from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
+from graft.stages.tokenize import sources
+from graft.stages.train import Train, TrainingShape, train
+from graft.stages.walk_back import WalkBack, walk_back
+
+PACE_STEPS = 6  # of the run that the speed is read off, where hours are what was given
+STEPPING = 0.8  # share of the hours that goes into steps; the rest is for looks at text and for the line
+WALKS = 3  # how often a model that breaks the budget on test text is walked back
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An adaptation that is told what may be forgotten, and finds out the rest.
+
+    Pilots, laws fitted to them, the choice of ratio, objective and tokens, the training, a walk back towards the base
+    as far as validation text asks for it, and the untouched test text. Where that is above the budget all the same,
+    the model is walked back further (each further look at the test text is counted and said), so that the promise
+    holds; where nothing inside the budget reads the domain better than the base, no model is left and the job ends
+    with GateClosed, exit code 3.
+    """
+
+    forget: float = 0.02  # largest relative rise of the general loss; 2%
+    hours: float | None = None  # of training, pilots included; None: as many tokens as adapt.train.tokens says
+    adapt: Adapt = Adapt()  # its replay is chosen here, and its objective among pilots.objectives
+    pilots: Pilots = Pilots()
+    choose: Choose = Choose()
+    walk_back: WalkBack = WalkBack()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.forget < 1:
+            raise UsageError(f"forget is {self.forget}", allowed="a share of the general loss, such as 2% or 0.02")
+        if self.hours is not None and self.hours <= 0:
+            raise UsageError(f"hours is {self.hours}", allowed="more than 0")
+        if self.hours is not None and self.adapt.train.tokens is not None:
+            raise UsageError(
+                f"hours is {self.hours} and adapt.train.tokens {self.adapt.train.tokens}", allowed="one of the two"
+            )
+        if self.adapt.replay != Adapt.replay:
+            raise UsageError(f"adapt.replay is {self.adapt.replay}", allowed="nothing: with a budget it is chosen")
+        for name in ("range_test", "decay_now"):
+            if getattr(self.adapt.train, name) is not None:
+                raise UsageError(
+                    f"adapt.train.{name} is given",
+                    allowed="nothing: pilots and final run share one peak rate, and the final run its own schedule",
+                    do="give adapt.train.rate, or leave it to be a share of the base's peak (adapt.train.rewarm)",
+                )
+        if self.adapt.evaluate.split != "test":
+            raise UsageError(
+                f"adapt.evaluate.split is {self.adapt.evaluate.split}",
+                allowed="test: a budget is proven on text that no choice has seen",
+            )
+
+    @property
+    def base(self) -> str:
+        return self.adapt.base
+
+    @property
+    def out(self) -> str:
+        return self.adapt.out
+
+    @property
+    def train(self) -> Train:
+        return self.adapt.train
+
+    @property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        return self.adapt.sources
+
+    def __call__(self, store: Store) -> Outcome:
+        """Run every stage that is not done yet, and lay the outcome into `out`.
+
+        Errors: GateClosed where no model inside the budget improves the domain; the report is written all the same.
+        """
+        folder = Path(self.adapt.out).expanduser()
+        check_out(
+            folder, ("model", "adapter", *PAGES), base=self.base, sources=(*self.adapt.domain, *self.adapt.general)
+        )
+        made, model = self.make(store)
+        page = made[-1]
+        contents = {name: page / name for name in PAGES}
+        taken = {} if model is None else {"model": model.folder}
+        put_out(folder, taken | contents, gone=("adapter",) if taken else ("model", "adapter"))
+        summary = json.loads((page / "summary.json").read_text())
+        if model is None:
+            raise GateClosed(summary["verdict"], where=str(folder / "report.html"), do=summary["budget"]["advice"])
+        return Outcome(folder, summary, made)
+
+    def make(self, store: Store) -> tuple[list[Artifact], Base | None]:
+        """Every artifact in the order in which it is made, the report last, and the model that is handed over."""
+        ready = self.adapt.prepare(store)
+        final = self._allowed(ready, store)
+        available = self._available(ready)
+        shape = final.shape(ready.base, available, 1.0)
+        pilots = pilot(ready.base, ready.tokens, final, shape, self.pilots, store=store)
+        choice = choose(pilots, self.forget, shape.tokens, available, self.choose, store=store)
+        if not choice.facts["worth_it"]:
+            return self._concluded(ready, pilots, choice, [], pilots[0].run, None, store)
+        trained = self._train(ready, final, shape, choice, store)
+        return self._hold(ready, pilots, choice, trained, store)
+
+    def _train(self, ready: Prepared, final: Train, shape: TrainingShape, choice: Artifact, store: Store) -> Artifact:
+        chosen = choice.facts["choice"]
+        objective = build_plugin(Shelf("objectives"), chosen["settings"])
+        settings = replace(
+            final, objective=objective, tokens=chosen["tokens"], rows=shape.rows, window=shape.window, rate=shape.rate,
+            range_test=None,
+        )  # fmt: skip
+        return train(ready.base, ready.tokens, mixture_of(chosen["ratio"]), settings, store=store)
+
+    def _hold(
+        self, ready: Prepared, pilots: list[Pilot], choice: Artifact, trained: Artifact, store: Store
+    ) -> tuple[list[Artifact], Base | None]:
+        """Walk back as far as validation text asks for it, and further while test text breaks the budget."""
+        walks: list[Artifact] = []
+        aim = self.forget
+        for _ in range(WALKS):
+            walked = walk_back(ready.base, trained, ready.tokens, aim, self.walk_back, store=store)
+            walks.append(walked)
+            share = walked.facts["share"]
+            if not share:
+                break
+            home = trained if share == 1 else walked
+            model = Base(home.name, home / "model")
+            rise = self._rise(ready, model, store)
+            if rise <= self.forget:
+                return self._concluded(ready, pilots, choice, walks, trained, model, store)
+            aim -= 1.5 * (rise - self.forget)
+            if aim <= 0:
+                break
+        return self._concluded(ready, pilots, choice, walks, trained, None, store)
+
+    def _rise(self, ready: Prepared, model: Base, store: Store) -> float:
+        """Relative change of the general loss on test text."""
+        before = read_evidence(ready.before)["general"].nats_N
+        after = read_evidence(evaluate(model, ready.tokens, self.adapt.evaluate, store=store))["general"].nats_N
+        return float(after.sum(dtype=float) / before.sum(dtype=float)) - 1
+
+    def _concluded(
+        self,
+        ready: Prepared,
+        pilots: list[Pilot],
+        choice: Artifact,
+        walks: list[Artifact],
+        trained: Artifact,
+        model: Base | None,
+        store: Store,
+    ) -> tuple[list[Artifact], Base | None]:
+        """The report, also where no model is handed over: then it is on the base itself."""
+        runs = [one.run for one in pilots]
+        budgeted = Budgeted(runs, choice, walks, taken=model is not None)
+        return self.adapt.conclude(ready, trained, model or ready.base, store, budgeted), model
+
+    def tokens_in(self, hours: float, speed: float) -> int:
+        """Tokens of the final run for so many hours in all, at `speed` tokens per second; to two digits."""
+        return int(float(f"{3600 * hours * STEPPING * speed / (1 + self.pilots.share):.2g}"))
+
+    def _available(self, ready: Prepared) -> int:
+        domain = sources(ready.tokens)["domain"]
+        return int(domain.pairs_D[domain.documents("train")].sum())
+
+    def _allowed(self, ready: Prepared, store: Store) -> Train:
+        """The final run's settings with its tokens, where hours are what was given."""
+        final = self.adapt.train
+        if self.hours is None:
+            return final
+        shape = final.shape(ready.base, self._available(ready), 1.0)
+        short = replace(
+            final, tokens=PACE_STEPS * shape.rows * shape.window, rows=shape.rows, window=shape.window, rate=shape.rate,
+            schedule=Constant(), evaluations=1, validation_tokens=1, keep_every=0,
+        )  # fmt: skip
+        speed = train(ready.base, ready.tokens, mixture_of(1.0), short, store=store).facts["tokens_per_second"]
+        return replace(final, tokens=self.tokens_in(self.hours, speed))

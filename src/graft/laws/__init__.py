@@ -1,0 +1,1 @@
+"""Formulas that say the loss of a run before it is paid for. Each file one class: fit(trials) -> Fitted."""

@@ -1,0 +1,38 @@
+"""Chinchilla's law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graft.fitting.fit import Fitting, fit_form
+from graft.fitting.fitted import Fitted
+from graft.fitting.form import Form
+from graft.fitting.terms import check_columns, level, power, summed, tellable
+from graft.fitting.trials import Trials
+
+UNSEEN = {"size": {"A": 0.0, "alpha": 1.0}, "tokens": {"B": 0.0, "beta": 1.0}}
+
+
+@dataclass(frozen=True)
+class Chinchilla:
+    """Loss from model size and training tokens: Chinchilla's law.
+
+    L(N, D) = E + A / N^alpha + B / D^beta, nats per token; N parameters, D tokens. Source: Hoffmann et al. 2022 (arXiv
+    2203.15556), eq. 2 and appendix D.3: Huber loss of log residuals at delta 1e-3 from a grid of starts. There D is the
+    end of a whole schedule; checkpoints of one run may stand for other D only while the rate is constant.
+    """
+
+    fitting: Fitting = Fitting()
+
+    reads: ClassVar[tuple[str, ...]] = ("size", "tokens")
+
+    @property
+    def form(self) -> Form:
+        return summed(level(), power("size", "A", "alpha"), power("tokens", "B", "beta"))
+
+    def fit(self, trials: Trials) -> Fitted:
+        """Errors: UsageError for fewer rows than constants, sizes or tokens that are not above 0."""
+        check_columns(trials, self.reads)
+        form, words = tellable(self.form, trials, UNSEEN)
+        return fit_form(form, trials, self.fitting, words)

@@ -1,0 +1,189 @@
+"""walk back: from a result towards its base along the line between their weights, until the budget holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graft.core import bootstrap
+from graft.core.artifact import Artifact, Draft, Store
+from graft.core.base import Base
+from graft.core.bootstrap import change_bound
+from graft.core.errors import UsageError
+from graft.core.files import write_whole
+from graft.core.progress import Progress
+from graft.core.tally import Tally
+from graft.stages.evaluate import ROW_TOKENS
+from graft.stages.tell import by_place
+from graft.stages.tokenize import sources
+
+LINE = "line.json"
+CAREFUL = 0.97  # a place is looked for where this share of the budget is used, so that most looks are inside it
+CLOSE, FINE = 0.06, 0.01  # the search ends where all but this share of the budget is used, or places lie so near
+
+
+@dataclass(frozen=True)
+class WalkBack:
+    """Which model between base and result is taken: of those inside the budget the one that reads the domain best.
+
+    A model on the line is inside the budget when the general loss of its validation text has risen by at most the
+    budget with `confidence`, one-sided, by a bootstrap over documents paired with the base. The result itself is
+    looked at first. Where it breaks the budget, places on the line follow, each where the last ones let expect the
+    budget to be just kept: the rise is taken to grow with the square of the share at first (the base lies near the
+    bottom of its own loss), then as the curve through the places known.
+    Source: interpolation of weights, Wortsman et al. 2022 (arXiv 2109.01903). The search and the rule are this
+    project's.
+    """
+
+    looks: int = 5  # places on the line that are scored, its end included
+    max_tokens: int = 40_000  # of validation text, per source; 0: all of it
+    confidence: float = 0.9
+    window: int | None = None  # tokens of context; None: the model's own, at most 2048
+    seed: int = 0  # of the resampling
+
+    def __post_init__(self) -> None:
+        if self.looks < 1:
+            raise UsageError(f"looks is {self.looks}", allowed="1 or more")
+        if not 0.5 <= self.confidence < 1:
+            raise UsageError(f"confidence is {self.confidence}", allowed="0.5 or more and below 1")
+        if self.max_tokens < 0:
+            raise UsageError(f"max_tokens is {self.max_tokens}", allowed="0 (all) or more")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model on the line, as validation text sees it: nats per token, and changes relative to the base.
+
+    general_bound: what the general change is below with the confidence asked for; domain_bound likewise.
+    """
+
+    share: float
+    domain: float
+    general: float
+    domain_change: float
+    general_change: float
+    domain_bound: float
+    general_bound: float
+
+
+def walk_back(
+    base: Base, trained: Artifact, tokens: Artifact, budget: float, settings: WalkBack = WalkBack(), *, store: Store
+) -> Artifact:
+    """Kind "walked": line.json (every place looked at), facts with `share`, and model/ where that is neither 0 nor 1.
+
+    budget: largest relative rise of the general loss. A share of 0 means: no place inside the budget reads the domain
+    better than the base does; of 1: the result itself. The first source of `tokens` is the domain, the last general.
+    """
+    inputs = {"base": base.fingerprint(store.prints), "trained": trained, "tokens": tokens, "budget": f"{budget:.9g}"}
+    code = (sys.modules[__name__], bootstrap, "tensors")
+    return store.make(
+        "walked",
+        settings,
+        inputs,
+        code,
+        lambda draft: _build(draft, base, trained, tokens, budget, settings),
+        origins={"base": base.origin},
+    )
+
+
+def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget: float, settings: WalkBack) -> None:
+    from graft.tensors.faults import enough_memory
+    from graft.tensors.line import Line
+    from graft.tensors.scoring import choose_documents, nats_by_document, pack_documents
+    from graft.tensors.weights import save_model
+
+    named = sources(tokens)
+    names = list(named)
+    choices = {name: choose_documents(one, "validation", settings.max_tokens) for name, one in named.items()}
+    for name, choice in choices.items():
+        if not len(choice):
+            raise UsageError(f"{name} has no validation text to judge models by", do="give more text of it")
+    window = settings.window or min(base.window, 2048)
+    with enough_memory("the line between base and result", do="take a machine with more memory"):
+        line = Line(base.folder, trained / "model", "fp32")
+    progress = Progress("walk back", settings.looks + 1)
+
+    def look(share: float) -> dict[str, Tally[np.ndarray]]:
+        model = line.at(share)
+        with by_place(tokens):
+            rows = max(1, ROW_TOKENS // window)
+            seen = {
+                name: nats_by_document(model, named[name], choices[name], window=window, rows=rows) for name in names
+            }
+        progress.advance(1, f"at {share:.0%} of the way")
+        return seen
+
+    before = look(0.0)
+    places = search(lambda share: _place(share, before, look(share), settings), budget, settings.looks)
+    progress.close()
+    chosen = choose(places, budget)
+    if 0 < chosen < 1:
+        texts_BT = pack_documents(named[names[0]], choices[names[0]].documents_D[:3], window).tokens_BT[:3, :64]
+        save_model(line.at(chosen), base.folder, draft / "model", texts_BT)
+        notes = trained / "model" / "training.json"
+        write_whole(draft / "model" / "training.json", notes.read_text())
+    (draft / LINE).write_text(json.dumps([vars(place) for place in places], indent=1, allow_nan=False))
+    draft.facts |= {
+        "share": chosen,
+        "budget": budget,
+        "looks": len(places),
+        "base": {name: float(tally.total.sum() / tally.count.sum()) for name, tally in before.items()},
+        "documents": {name: len(choice) for name, choice in choices.items()},
+    }
+
+
+def _place(
+    share: float, before: dict[str, Tally[np.ndarray]], after: dict[str, Tally[np.ndarray]], settings: WalkBack
+) -> Place:
+    known: dict[str, Any] = {}
+    for role, name in zip(("domain", "general"), (next(iter(before)), next(reversed(before))), strict=True):
+        old, new = before[name], after[name]
+        known[role] = float(new.total.sum() / new.count.sum())
+        known[f"{role}_change"] = float(new.total.sum() / old.total.sum()) - 1
+        known[f"{role}_bound"] = change_bound(old, new, settings.confidence, seed=settings.seed)
+    return Place(share=share, **known)
+
+
+def search(look: Callable[[float], Place], budget: float, looks: int) -> list[Place]:
+    """Places in the order in which they were looked at: the end, then ever closer to where the budget is used up."""
+    places = [look(1.0)]
+    while len(places) < looks:
+        inside = max((one.share for one in places if one.general_bound <= budget), default=0.0)
+        outside = min((one.share for one in places if one.general_bound > budget), default=None)
+        used_up = any(0 <= budget - one.general_bound < CLOSE * budget for one in places)
+        if outside is None or outside - inside < FINE or used_up:
+            break
+        guess = expected_share(places, CAREFUL * budget)
+        margin = 0.05 * (outside - inside)
+        places.append(look(min(max(guess, inside + margin), outside - margin)))
+    return places
+
+
+def expected_share(places: Sequence[Place], budget: float) -> float:
+    """Where the general bound is expected to reach the budget.
+
+    Through the places on either side of the budget (the base, at 0, being one): the rise is taken as a power of the
+    share between them; from the base on, as its square.
+    """
+    above = min((one for one in places if one.general_bound > budget), key=lambda one: one.share)
+    below = max(
+        (one for one in places if 0 < one.general_bound <= budget and one.share < above.share),
+        key=lambda one: one.share,
+        default=None,
+    )
+    power = 2.0
+    if below is not None:
+        power = math.log(above.general_bound / below.general_bound) / math.log(above.share / below.share)
+    return above.share * (budget / above.general_bound) ** (1 / max(power, 0.2))
+
+
+def choose(places: Sequence[Place], budget: float) -> float:
+    """The share of the place inside the budget with the least domain loss; 0 where none is better than the base."""
+    inside = [one for one in places if one.general_bound <= budget and one.domain_bound < 0]
+    return min(inside, key=lambda one: one.domain).share if inside else 0.0

@@ -1,0 +1,295 @@
+"""A budget: what may be forgotten goes in, and a model that keeps to it comes out, or none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from graft.core.artifact import Store
+from graft.core.base import Base
+from graft.core.errors import GateClosed, UsageError
+from graft.core.settings import build, percentage
+from graft.fitting.trials import Trials
+from graft.jobs.adapt import Adapt
+from graft.jobs.budget import Budget
+from graft.laws.d_cpt import DCpt
+from graft.recipe import read_recipe
+from graft.schedules.constant import Constant
+from graft.stages.choose import Choose, lasting_share, learned_at
+from graft.stages.pilot import Pilots, mixture_of, trials_of
+from graft.stages.train import Train, train
+from graft.stages.walk_back import Place, WalkBack, choose, search
+from graft.tensors.line import Line
+from graft.tensors.run import due_steps
+
+TRAIN = Train(tokens=64 * 4 * 60, window=64, rows=4, micro_rows=4, rate=4e-3, precision="fp32", evaluations=1)
+
+
+@pytest.fixture(scope="module")
+def knowing(world, tmp_path_factory) -> Base:
+    """The tiny base, once it has learned the general text: there is something to forget."""
+    store = Store(tmp_path_factory.mktemp("knowing"))
+    settings = replace(TRAIN, tokens=64 * 4 * 300, rate=1e-2)
+    taught = train(world.base, world.tokens, {"general": 1.0}, settings, store=store)
+    return Base("knowing", taught / "model")
+
+
+@pytest.fixture(scope="module")
+def job(world, knowing, tmp_path_factory) -> Budget:
+    out = tmp_path_factory.mktemp("budget") / "out"
+    adapt = Adapt(
+        base=str(knowing.folder),
+        domain=(str(world.domain),),
+        general=(str(world.general),),
+        out=str(out),
+        tokenize=replace(Adapt().tokenize),
+        train=TRAIN,
+    )
+    return Budget(forget=0.05, adapt=adapt, pilots=Pilots(share=0.4, validation_tokens=3000))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    return Store(tmp_path_factory.mktemp("budgets"))
+
+
+@pytest.fixture(scope="module")
+def kept(job, store):
+    return job(store)
+
+
+def test_a_budget_is_kept_on_test_text_and_the_domain_improves(kept, job):
+    summary = kept.summary
+    assert summary["split"] == "test" and summary["general"]["change"] <= job.forget
+    assert summary["domain"]["change"] < -0.05
+    assert summary["budget"]["kept"] and 0 < summary["budget"]["share"] <= 1
+    assert summary["verdict"].startswith("Inside the budget")
+    assert (kept.out / "model" / "model.safetensors").exists() and (kept.out / "model" / "training.json").exists()
+
+
+def test_what_was_found_out_stands_in_the_summary_and_on_the_page(kept, job):
+    budget = kept.summary["budget"]
+    choice = next(one for one in kept.artifacts if one.kind == "choice")
+    assert budget["ratio"] == choice.facts["choice"]["ratio"] in {one["ratio"] for one in choice.facts["candidates"]}
+    low, high = sorted(budget["predicted"]["domain"])[0], sorted(budget["predicted"]["domain"])[-1]
+    assert low < high and math.isfinite(low + high)
+    assert budget["pilots"]["runs"] == 3 and 0.2 < budget["pilots"]["of_final"] <= job.pilots.share
+    assert set(budget["result"]) == {"domain", "general"}
+    page = (kept.out / "report.html").read_text()
+    assert 'id="frontier"' in page
+
+
+def test_the_table_of_pilots_is_what_the_laws_were_fitted_to(kept):
+    choice = next(one for one in kept.artifacts if one.kind == "choice")
+    rows = list(csv.DictReader((choice / "pilots.csv").open()))
+    assert {float(row["ratio"]) for row in rows} == set(Pilots().ratios)
+    starts = [row for row in rows if row["tokens"] == "0"]
+    assert len(starts) == 3 and all(row["domain_loss"] == row["domain_base"] for row in starts)
+    tokens = sorted({int(row["tokens"]) for row in rows})
+    assert tokens[0] == 0 and len(tokens) > 4
+    fits = json.loads((choice / "laws.json").read_text())["causal"]
+    assert set(fits["domain"]) == {"head_start", "fit"} and set(fits["general"]) == {"replay", "fit"}
+
+
+def test_the_same_budget_again_makes_nothing(kept, job, store):
+    made: list[bool] = []
+    again = job(replace(store, on_made=lambda artifact, fresh: made.append(fresh)))
+    assert made and not any(made) and again.summary == kept.summary
+
+
+def test_a_model_that_breaks_the_budget_is_walked_back_until_it_does_not(job, store):
+    tight = replace(job, forget=0.01, pilots=replace(job.pilots, ratios=(1.0, 0.95)), choose=Choose(step=0.25))
+    outcome = tight(store)
+    walked = [one for one in outcome.artifacts if one.kind == "walked"][-1]
+    places = json.loads((walked / "line.json").read_text())
+    assert places[0]["share"] == 1.0 and places[0]["general_change"] > 0.01
+    assert 0 < walked.facts["share"] < 1 and outcome.summary["general"]["change"] <= 0.01
+    taken = next(place for place in places if place["share"] == walked.facts["share"])
+    assert taken["general_bound"] <= walked.facts["budget"] and taken["domain_change"] < 0
+
+
+def test_where_nothing_is_to_be_gained_no_model_is_left_and_the_gate_is_closed(job, store, tmp_path):
+    home = replace(job.adapt, domain=job.adapt.general, general=job.adapt.domain, out=str(tmp_path / "none"))
+    with pytest.raises(GateClosed, match="Not worth it") as closed:
+        replace(job, adapt=home, choose=Choose(worth=0.5))(store)
+    assert closed.value.exit_code == 3 and "at home" in str(closed.value)
+    assert not (tmp_path / "none" / "model").exists()
+    summary = json.loads((tmp_path / "none" / "summary.json").read_text())
+    assert not summary["budget"]["kept"] and summary["budget"]["result"] is None
+    assert (tmp_path / "none" / "report.html").exists()
+
+
+def test_hours_become_tokens_by_the_speed_that_was_measured(job, store):
+    adapt = replace(job.adapt, train=replace(job.adapt.train, tokens=None))
+    timed = replace(job, hours=0.002, adapt=adapt)
+    ready = adapt.prepare(store)
+    final = timed._allowed(ready, store)
+    speeds = [one.facts["tokens_per_second"] for one in store.artifacts() if one.kind == "train"]
+    assert any(final.tokens == timed.tokens_in(0.002, speed) for speed in speeds)
+    assert timed.tokens_in(2, 1000.0) == pytest.approx(2 * timed.tokens_in(1, 1000.0), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"forget": 0}, "forget is 0"),
+        ({"forget": 2}, "such as 2% or 0.02"),
+        ({"hours": -1.0}, "hours is -1"),
+        ({"hours": 1.0, "adapt": {"train": {"tokens": 1000}}}, "one of the two"),
+        ({"adapt": {"replay": 0.5}}, "it is chosen"),
+        ({"adapt": {"train": {"range_test": {}}}}, "range_test is given"),
+        ({"adapt": {"evaluate": {"split": "validation"}}}, "no choice has seen"),
+        ({"pilots": {"ratios": [0.5]}}, "two or more different shares"),
+        ({"pilots": {"ratios": [0.5, 30]}}, "above 0, up to 1"),
+        ({"pilots": {"share": 0}}, "share is 0"),
+        ({"pilots": {"looks": 1}}, "looks is 1"),
+        ({"walk_back": {"looks": 0}}, "looks is 0"),
+        ({"walk_back": {"confidence": 0.2}}, "confidence is 0.2"),
+        ({"choose": {"step": 0.9}}, "step is 0.9"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(settings, words):
+    with pytest.raises(UsageError, match=words):
+        build(Budget, settings)
+
+
+def test_percentages_are_shares_in_every_setting():
+    assert build(Budget, {"forget": "2%"}).forget == 0.02 == percentage("2 %")
+    assert build(Adapt, {"replay": "25%"}).replay == 0.25
+    assert percentage("2") is None and percentage("%") is None and percentage("inf%") is None
+    with pytest.raises(UsageError, match="forget"):
+        build(Budget, {"forget": "2 percent"})
+
+
+def test_the_recipe_reads_its_percentage():
+    assert read_recipe("recipes/budget.yaml").forget == 0.03
+
+
+def test_pilots_too_short_to_tell_anything_are_refused(job, knowing):
+    shape = job.adapt.train.shape(knowing, 10_000, 1.0)
+    with pytest.raises(UsageError, match="steps each") as refused:
+        Pilots(share=0.05).settings(job.adapt.train, shape, job.adapt.train.objective)
+    assert "more tokens" in str(refused.value)
+    short = Pilots(share=0.4).settings(job.adapt.train, shape, job.adapt.train.objective)
+    assert isinstance(short.schedule, Constant) and short.rate == shape.rate and short.spacing == "thinning"
+    assert 3 * short.tokens <= 0.4 * shape.tokens
+
+
+def test_each_law_is_asked_about_the_ratio_of_its_own_text(kept, store, job):
+    from graft.objectives.causal import Causal
+    from graft.stages.pilot import Pilot
+
+    runs = [one for one in kept.artifacts if one.kind == "train"][:3]
+    pilots = [Pilot(ratio, Causal(), run) for ratio, run in zip(job.pilots.ratios, runs, strict=True)]
+    domain, general = (trials_of(pilots, source, 1000) for source in ("domain", "general"))
+    assert np.allclose(domain.column("ratio") + general.column("ratio"), 1)
+    assert set(domain.run_T.tolist()) == {0, 1, 2} and (domain.column("tokens") > 0).all()
+    assert isinstance(domain, Trials) and (domain.column("horizon") == 1000).all()
+    assert [dict(mixture_of(ratio)) for ratio in (1.0, 0.5)] == [{"domain": 1.0}, {"domain": 0.5, "general": 0.5}]
+
+
+def test_another_law_may_be_asked(job, store):
+    other = replace(job, choose=Choose(general_law=DCpt()))
+    choice = next(one for one in other.make(store)[0] if one.kind == "choice")
+    assert "d_cpt" in json.loads((choice / "laws.json").read_text())["causal"]["general"]
+
+
+def test_a_line_ends_at_its_two_models_to_the_bit(world, knowing):
+    line = Line(world.base.folder, knowing.folder, "fp32")
+    start, end = (load_file(one.folder / "model.safetensors") for one in (world.base, knowing))
+
+    def weights():
+        return {name: weight for name, weight in line.model.hf.state_dict().items() if name in end}
+
+    for share, there in ((0.0, start), (1.0, end)):
+        line.at(share)
+        assert all((weight == there[name].float()).all() for name, weight in weights().items())
+    line.at(0.25)
+    for name, weight in weights().items():
+        expected = 0.75 * start[name].double() + 0.25 * end[name].double()
+        assert np.allclose(weight.double(), expected, atol=1e-6)
+
+
+def test_no_line_leads_between_models_of_other_shapes(world, knowing, tmp_path):
+    from graft.stages.initialize import Initialize, initialize
+
+    small = Initialize(vocabulary=320, width=16, layers=2, heads=2, feed_forward=64, window=64)
+    other = initialize(world.corpus, small, store=world.store) / "model"
+    with pytest.raises(UsageError, match="no line leads"):
+        Line(other, knowing.folder, "fp32")
+
+
+def place(share: float, rise: float, gain: float = 0.3) -> Place:
+    """Validation as it would be if a rise were the square of the share, and the gain grew as on a bowl."""
+    domain = -gain * float(learned_at(np.array(share)))
+    general = rise * share**2
+    return Place(share, 5 * (1 + domain), 4 * (1 + general), domain, general, domain + 0.001, general + 0.001)
+
+
+@pytest.mark.parametrize("rise", [0.005, 0.0205, 0.05, 0.3, 3.0])
+def test_the_search_finds_where_the_budget_is_just_kept(rise):
+    places = search(lambda share: place(share, rise), 0.02, looks=6)
+    taken = choose(places, 0.02)
+    assert places[0].share == 1.0
+    ideal = min(1.0, math.sqrt((0.02 - 0.001) / rise))
+    assert taken <= 1.0001 * ideal and taken > 0.93 * ideal
+    assert len(places) == 1 if rise + 0.001 <= 0.02 else len(places) <= 4
+
+
+def test_nothing_is_taken_that_is_not_surely_better_than_the_base():
+    worse = [place(1.0, 0.01, gain=-0.1), place(0.5, 0.01, gain=0.0005)]
+    assert choose(worse, 0.02) == 0.0
+
+
+def test_of_places_inside_the_budget_the_best_reader_is_taken():
+    over = Place(1.0, 3.2, 4.0, -0.3, 0.0, -0.29, 0.01)
+    assert choose([over, Place(0.8, 3.1, 4.0, -0.32, 0.0, -0.31, 0.01)], 0.02) == 0.8
+
+
+def test_how_long_a_budget_lasts_is_where_a_scan_of_the_line_breaks_it():
+    draw = np.random.default_rng(0)
+    forgotten, learned = draw.uniform(0, 0.5, 200), draw.uniform(0, 0.1, 200)
+    shares = np.linspace(0, 1, 20001)
+    rise = forgotten[:, None] * shares**2 - learned[:, None] * (1 - (1 - shares) ** 1.7)
+    scanned = [shares[-1] if row[-1] <= 0.02 else shares[np.flatnonzero(row <= 0.02)[-1]] for row in rise]
+    assert np.allclose(lasting_share(forgotten, learned, 0.02), scanned, atol=1e-4)
+
+
+def test_thinning_evaluations_lie_a_factor_apart_and_even_ones_a_stretch():
+    assert due_steps(100, 4, "even") == {25, 50, 75, 100}
+    assert due_steps(7, 3, "even") == {3, 5, 7}
+    thin = sorted(due_steps(6400, 7, "thinning"))
+    assert thin == [100, 200, 400, 800, 1600, 3200, 6400]
+    assert max(due_steps(9, 6, "thinning")) == 9 and min(due_steps(9, 6, "thinning")) == 1
+    assert due_steps(50, 1, "thinning") >= {50}
+
+
+def test_a_run_is_watched_where_spacing_says(world, tmp_path):
+    def watched(spacing: str) -> list[int]:
+        asked = replace(TRAIN, tokens=64 * 4 * 32, evaluations=4, spacing=spacing, validation_tokens=500)
+        run = train(world.base, world.tokens, {"domain": 1.0}, asked, store=Store(tmp_path / spacing))
+        return [entry["step"] for entry in json.loads((run / "curve.json").read_text()) if "validation" in entry]
+
+    assert watched("even") == [0, 8, 16, 24, 32]
+    assert watched("thinning") == [0, 1, 3, 10, 32]
+
+
+def test_the_walks_settings_are_read(job, store, kept):
+    ready = job.adapt.prepare(store)
+    trained = next(one for one in kept.artifacts if one.kind == "train" and one.facts["shape"]["steps"] == 60)
+    from graft.stages.walk_back import walk_back
+
+    def bound(**settings) -> float:
+        walked = walk_back(ready.base, trained, ready.tokens, 0.05, WalkBack(**settings), store=store)
+        return json.loads((walked / "line.json").read_text())[0]["general_bound"]
+
+    assert bound(confidence=0.99) > bound(confidence=0.6)
+    assert bound(seed=1) != bound(seed=2)
+    assert bound(max_tokens=500) != bound(max_tokens=2000)
+    assert bound(window=16) != bound()
