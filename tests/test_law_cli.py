@@ -17,8 +17,8 @@ from scipy import optimize, special, stats
 from sklearn.metrics import r2_score
 from typer.testing import CliRunner
 
-from graft.budget.law_file import LawFile
-from graft.budget.next_runs import rank
+from graft.solving.law_file import LawFile
+from graft.solving.next_runs import rank
 from graft.cli import app
 from graft.core.errors import GateClosed, GraftError, UsageError
 from graft.core.shelf import Shelf

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from graft.budget.law_file import LawFile, swapped
-from graft.budget.least import least_for_domain_tokens, least_for_flops
-from graft.budget.measured import crossing
-from graft.budget.next_runs import candidates, cost_in, rank
-from graft.budget.trade_off import largest_share, trade_off
+from graft.solving.law_file import LawFile, swapped
+from graft.solving.least import least_for_domain_tokens, least_for_flops
+from graft.solving.measured import crossing
+from graft.solving.next_runs import candidates, cost_in, rank
+from graft.solving.trade_off import largest_share, trade_off
 from graft.core.errors import UsageError, nearest
 from graft.core.settings import build
 from graft.law_verbs.fit import read

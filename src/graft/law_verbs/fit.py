@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from graft.budget.holdout import WAYS, HoldOut, hold_out, make_folds, score_tests, without_draws
-from graft.budget.law_file import LawFile
+from graft.solving.holdout import WAYS, HoldOut, hold_out, make_folds, score_tests, without_draws
+from graft.solving.law_file import LawFile
 from graft.core.errors import UsageError, nearest
 from graft.core.progress import Progress
 from graft.core.settings import build

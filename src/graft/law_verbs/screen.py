@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from graft.budget.quantity import amount, quantity
+from graft.solving.quantity import amount, quantity
 
 METRICS = {"r2": "R2", "huber": "Huber", "mre": "MRE", "spearman": "Spearman"}
 MOST_FOLDS = 12  # more are told by the worst three

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graft.budget.law_file import LawFile, as_json
+from graft.solving.law_file import LawFile, as_json
 from graft.core.errors import UsageError, nearest
 from graft.readers.table import number_of
 

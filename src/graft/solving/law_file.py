@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graft.budget.reach import Beyond, Reach
+from graft.solving.reach import Beyond, Reach
 from graft.core.errors import UsageError, nearest
 from graft.core.settings import build_plugin, to_json
 from graft.core.shelf import Shelf, plugin_name

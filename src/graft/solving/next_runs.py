@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.budget.law_file import LawFile
+from graft.solving.law_file import LawFile
 from graft.core.errors import UsageError
 
 FLOPS = 6  # per weight and token

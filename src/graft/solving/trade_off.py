@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import brentq
 
-from graft.budget.law_file import LawFile
+from graft.solving.law_file import LawFile
 from graft.core.errors import UsageError
 
 STEPS = 2000  # of the grid of ratios that a root is first looked for on

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.budget.quantity import amount, quantity
+from graft.solving.quantity import amount, quantity
 from graft.core.errors import UsageError
 from graft.fitting.metrics import all_metrics
 from graft.fitting.trials import Trials

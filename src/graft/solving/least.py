@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from graft.budget.law_file import LawFile
-from graft.budget.trade_off import require_ratio
+from graft.solving.law_file import LawFile
+from graft.solving.trade_off import require_ratio
 from graft.core.errors import UsageError
 
 STEPS = 2000
