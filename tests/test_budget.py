@@ -17,14 +17,14 @@ from graft.core.errors import GateClosed, UsageError
 from graft.core.settings import build, percentage
 from graft.fitting.trials import Trials
 from graft.jobs.adapt import Adapt
-from graft.jobs.budget import Budget
+from graft.jobs.budget import Budget, further
 from graft.laws.d_cpt import DCpt
 from graft.recipe import read_recipe
 from graft.schedules.constant import Constant
 from graft.stages.choose import Choose, lasting_share, learned_at
 from graft.stages.pilot import Pilots, mixture_of, trials_of
 from graft.stages.train import Train, train
-from graft.stages.walk_back import Place, WalkBack, choose, search
+from graft.stages.walk_back import Place, WalkBack, choose, many_documents, search
 from graft.tensors.line import Line
 from graft.tensors.run import due_steps
 
@@ -159,6 +159,13 @@ def test_what_makes_no_sense_is_refused_in_words(settings, words):
         build(Budget, settings)
 
 
+@pytest.mark.parametrize("bound", [-0.01, 0.012, 0.03])
+def test_a_model_that_broke_its_word_is_held_to_less_than_it_kept(bound):
+    aim = further(0.02, bound, rise=0.025, forget=0.02)
+    assert 0 < aim < 0.02 and (bound < 0 or aim < bound)
+    assert further(0.02, bound, rise=0.05, forget=0.02) < aim
+
+
 def test_percentages_are_shares_in_every_setting():
     assert build(Budget, {"forget": "2%"}).forget == 0.02 == percentage("2 %")
     assert build(Adapt, {"replay": "25%"}).replay == 0.25
@@ -240,6 +247,32 @@ def test_the_search_finds_where_the_budget_is_just_kept(rise):
     ideal = min(1.0, math.sqrt((0.02 - 0.001) / rise))
     assert taken <= 1.0001 * ideal and taken > 0.93 * ideal
     assert len(places) == 1 if rise + 0.001 <= 0.02 else len(places) <= 4
+
+
+@pytest.mark.parametrize("learned", [0.0, 0.05, 0.12])
+def test_the_search_also_finds_it_where_general_text_improves_on_the_way(learned):
+    """As on runs with replay: better than the base half-way, worse at the end."""
+
+    def look(share: float) -> Place:
+        rise = 0.18 * share**2 - learned * (1 - (1 - share) ** 1.7)
+        return replace(place(share, 0.0), general_change=rise, general_bound=rise + 0.002)
+
+    places = search(look, 0.02, looks=6)
+    scan = np.linspace(0, 1, 10001)
+    ideal = max(share for share in scan if look(share).general_bound <= 0.02)
+    assert 0.95 * ideal < choose(places, 0.02) <= ideal + 1e-4 and len(places) <= 5
+
+
+def test_as_many_documents_are_looked_at_as_there_is_room_for(world):
+    from graft.stages.tokenize import sources
+
+    general = sources(world.tokens)["general"]
+    every, few = many_documents(general, 0), many_documents(general, 700)
+    assert not every.cut_D.any() and every.num_pairs > 700
+    assert few.num_pairs <= 700 and few.cut_D.any() and few.pairs_D.max() >= 192
+    assert set(few.documents_D.tolist()) <= set(every.documents_D.tolist())
+    tight = many_documents(general, every.num_pairs - 1)
+    assert len(tight) == len(every) and tight.num_pairs <= every.num_pairs - 1
 
 
 def test_nothing_is_taken_that_is_not_surely_better_than_the_base():

@@ -17,8 +17,6 @@ from scipy import optimize, special, stats
 from sklearn.metrics import r2_score
 from typer.testing import CliRunner
 
-from graft.solving.law_file import LawFile
-from graft.solving.next_runs import rank
 from graft.cli import app
 from graft.core.errors import GateClosed, GraftError, UsageError
 from graft.core.shelf import Shelf
@@ -28,6 +26,8 @@ from graft.fitting.form import Constant, Form
 from graft.fitting.trials import Trials
 from graft.law_verbs import screen
 from graft.laws.d_cpt import DCpt
+from graft.solving.law_file import LawFile
+from graft.solving.next_runs import rank
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "docs" / "laws_example.csv"

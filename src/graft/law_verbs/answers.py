@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from graft.solving.law_file import LawFile, swapped
-from graft.solving.least import least_for_domain_tokens, least_for_flops
-from graft.solving.measured import crossing
-from graft.solving.next_runs import candidates, cost_in, rank
-from graft.solving.trade_off import largest_share, trade_off
 from graft.core.errors import UsageError, nearest
 from graft.core.settings import build
 from graft.law_verbs.fit import read
 from graft.law_verbs.words import flag_of, named, number, open_law, percent, place
 from graft.readers.table_file import read_table
 from graft.readers.trials import Columns, read_trials
+from graft.solving.law_file import LawFile, swapped
+from graft.solving.least import least_for_domain_tokens, least_for_flops
+from graft.solving.measured import crossing
+from graft.solving.next_runs import candidates, cost_in, rank
+from graft.solving.trade_off import largest_share, trade_off
 
 
 def rows_of_table(

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from graft.solving.holdout import WAYS, HoldOut, hold_out, make_folds, score_tests, without_draws
-from graft.solving.law_file import LawFile
 from graft.core.errors import UsageError, nearest
 from graft.core.progress import Progress
 from graft.core.settings import build
@@ -21,6 +19,8 @@ from graft.readers.table import stack
 from graft.readers.table_file import read_table
 from graft.readers.trials import Columns, Reading, read_trials
 from graft.recipe import build_changed
+from graft.solving.holdout import WAYS, HoldOut, hold_out, make_folds, score_tests, without_draws
+from graft.solving.law_file import LawFile
 
 BETTER = 1.5  # by which factor a law must err less against 1 - ratio before that is said
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graft.solving.law_file import LawFile, as_json
 from graft.core.errors import UsageError, nearest
 from graft.readers.table import number_of
+from graft.solving.law_file import LawFile, as_json
 
 LONG = ("fitted", "predictions", "candidates")  # keys of many numbers, each on a line of its own
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from graft.solving.quantity import amount, quantity
 from graft.core.errors import UsageError
 from graft.fitting.metrics import all_metrics
 from graft.fitting.trials import Trials
+from graft.solving.quantity import amount, quantity
 
 WAYS = ("ratio", "size", "tokens", "domains")
 AT_ONCE = {"ratio": 2, "size": 1, "domains": 2}  # values left out together, as published

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graft.solving.reach import Beyond, Reach
 from graft.core.errors import UsageError, nearest
 from graft.core.settings import build_plugin, to_json
 from graft.core.shelf import Shelf, plugin_name
 from graft.fitting.fitted import fitted_from_json
 from graft.fitting.trials import Trials
+from graft.solving.reach import Beyond, Reach
 
 FORMAT = 1
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from graft.core.errors import UsageError
 from graft.solving.law_file import LawFile
 from graft.solving.trade_off import require_ratio
-from graft.core.errors import UsageError
 
 STEPS = 2000
 FLOPS_PER_WEIGHT_AND_TOKEN = 6  # C = 6 N D, as in the papers

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from graft.solving.law_file import LawFile
 from graft.core.errors import UsageError
+from graft.solving.law_file import LawFile
 
 FLOPS = 6  # per weight and token
 

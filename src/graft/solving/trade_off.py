@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import brentq
 
-from graft.solving.law_file import LawFile
 from graft.core.errors import UsageError
+from graft.solving.law_file import LawFile
 
 STEPS = 2000  # of the grid of ratios that a root is first looked for on
 

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,13 +18,19 @@ from graft.core.bootstrap import change_bound
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.progress import Progress
+from graft.core.shards import TokenSource
 from graft.core.tally import Tally
 from graft.stages.evaluate import ROW_TOKENS
 from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 
+if TYPE_CHECKING:
+    from graft.tensors.scoring import Choice
+
 LINE = "line.json"
 CAREFUL = 0.97  # a place is looked for where this share of the budget is used, so that most looks are inside it
+FEWEST, STEP = 192, 32  # tokens of a validation document: at least so many are scored, in such steps
+GOLDEN = (5**0.5 - 1) / 2
 CLOSE, FINE = 0.06, 0.01  # the search ends where all but this share of the budget is used, or places lie so near
 
 
@@ -36,7 +42,8 @@ class WalkBack:
     budget with `confidence`, one-sided, by a bootstrap over documents paired with the base. The result itself is
     looked at first. Where it breaks the budget, places on the line follow, each where the last ones let expect the
     budget to be just kept: the rise is taken to grow with the square of the share at first (the base lies near the
-    bottom of its own loss), then as the curve through the places known.
+    bottom of its own loss), then as the parabola through the base and the places on either side. Of every validation
+    document only so much is scored that as many as possible are: documents are what the bootstrap draws.
     Source: interpolation of weights, Wortsman et al. 2022 (arXiv 2109.01903). The search and the rule are this
     project's.
     """
@@ -75,7 +82,8 @@ class Place:
 def walk_back(
     base: Base, trained: Artifact, tokens: Artifact, budget: float, settings: WalkBack = WalkBack(), *, store: Store
 ) -> Artifact:
-    """Kind "walked": line.json (every place looked at), facts with `share`, and model/ where that is neither 0 nor 1.
+    """Kind "walked": line.json (every place looked at), facts with `share` and the `bound` of the general change
+    there, and model/ where the share is neither 0 nor 1.
 
     budget: largest relative rise of the general loss. A share of 0 means: no place inside the budget reads the domain
     better than the base does; of 1: the result itself. The first source of `tokens` is the domain, the last general.
@@ -95,12 +103,12 @@ def walk_back(
 def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget: float, settings: WalkBack) -> None:
     from graft.tensors.faults import enough_memory
     from graft.tensors.line import Line
-    from graft.tensors.scoring import choose_documents, nats_by_document, pack_documents
+    from graft.tensors.scoring import nats_by_document, pack_documents
     from graft.tensors.weights import save_model
 
     named = sources(tokens)
     names = list(named)
-    choices = {name: choose_documents(one, "validation", settings.max_tokens) for name, one in named.items()}
+    choices = {name: many_documents(one, settings.max_tokens) for name, one in named.items()}
     for name, choice in choices.items():
         if not len(choice):
             raise UsageError(f"{name} has no validation text to judge models by", do="give more text of it")
@@ -131,11 +139,33 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
     (draft / LINE).write_text(json.dumps([vars(place) for place in places], indent=1, allow_nan=False))
     draft.facts |= {
         "share": chosen,
+        "bound": next((place.general_bound for place in places if place.share == chosen), 0.0),
         "budget": budget,
         "looks": len(places),
         "base": {name: float(tally.total.sum() / tally.count.sum()) for name, tally in before.items()},
         "documents": {name: len(choice) for name, choice in choices.items()},
     }
+
+
+def many_documents(source: TokenSource, max_tokens: int) -> Choice:
+    """As many validation documents as `max_tokens` (0: any number) has room for, if need be only their beginnings.
+
+    All of them are cut to one length, at least FEWEST tokens; where even so there are too many, some are left out,
+    evenly over the source.
+    """
+    from graft.tensors.scoring import Choice, choose_documents
+
+    whole = choose_documents(source, "validation", 0)
+    if not max_tokens or whole.num_pairs <= max_tokens:
+        return whole
+    length = FEWEST
+    while np.minimum(whole.pairs_D, length + STEP).sum() <= max_tokens:
+        length += STEP
+    pairs_D = np.minimum(whole.pairs_D, length)
+    order = np.argsort(np.arange(len(pairs_D)) * GOLDEN % 1.0, kind="stable")
+    fitting = max(2, int(np.searchsorted(np.cumsum(pairs_D[order]), max_tokens, side="right")))
+    kept = np.sort(order[:fitting])
+    return Choice(whole.documents_D[kept], pairs_D[kept], (pairs_D < whole.pairs_D)[kept])
 
 
 def _place(
@@ -168,19 +198,23 @@ def search(look: Callable[[float], Place], budget: float, looks: int) -> list[Pl
 def expected_share(places: Sequence[Place], budget: float) -> float:
     """Where the general bound is expected to reach the budget.
 
-    Through the places on either side of the budget (the base, at 0, being one): the rise is taken as a power of the
-    share between them; from the base on, as its square.
+    Where only places beyond the budget are known, the rise is taken as the square of the share; else as the parabola
+    through the base and the places on either side (a straight line where that would be bent the other way).
     """
     above = min((one for one in places if one.general_bound > budget), key=lambda one: one.share)
-    below = max(
-        (one for one in places if 0 < one.general_bound <= budget and one.share < above.share),
-        key=lambda one: one.share,
-        default=None,
-    )
-    power = 2.0
-    if below is not None:
-        power = math.log(above.general_bound / below.general_bound) / math.log(above.share / below.share)
-    return above.share * (budget / above.general_bound) ** (1 / max(power, 0.2))
+    inside = [one for one in places if one.general_bound <= budget and one.share < above.share]
+    if not inside:
+        return above.share * math.sqrt(budget / above.general_bound)
+    below = max(inside, key=lambda one: one.share)
+    # rise = straight * share + bent * share^2 through both
+    steep, flat = (one.general_bound / one.share for one in (above, below))
+    bent = (steep - flat) / (above.share - below.share)
+    straight = steep - bent * above.share
+    if bent <= 0:
+        return below.share + (above.share - below.share) * (budget - below.general_bound) / (
+            above.general_bound - below.general_bound
+        )
+    return (math.sqrt(straight**2 + 4 * bent * budget) - straight) / (2 * bent)
 
 
 def choose(places: Sequence[Place], budget: float) -> float:
