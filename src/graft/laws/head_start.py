@@ -39,12 +39,12 @@ class HeadStart:
     """
 
     free: tuple[str, ...] = NAMES
-    k: float = 1.18
-    s: float = 1.09
-    u: float = 0.161
-    F: float = 0.049
-    m: float = 17.0
-    v: float = 0.388
+    k: float = 1.13
+    s: float = 0.857
+    u: float = 0.118
+    F: float = 0.0484
+    m: float = 2.12
+    v: float = 0.383
     w: float = 0.0
     z: float = 0.0
     unit: float = 400_000.0  # tokens that x is 1 at
@@ -70,7 +70,7 @@ class HeadStart:
                 Constant("s", 0.01, 5.0, (0.5, 1.0, 2.0)),
                 Constant("u", -1.0, 1.0, (0.0, 0.2), log=False),
                 Constant("F", 1e-6, 1.0, (0.003, 0.05)),
-                Constant("m", 0.05, 20.0, (1.0, 3.0)),
+                Constant("m", 0.05, 4.0, (0.7, 2.0)),
                 Constant("v", 0.02, 3.0, (0.4,)),
                 Constant("w", -3.0, 3.0, (0.0, 0.3), log=False),
                 Constant("z", -1.0, 1.0, (0.0,), log=False),
