@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from graft import cli
 from graft.core.artifact import Store
 from graft.core.base import Base
 from graft.core.errors import GateClosed, UsageError
 from graft.core.settings import build, percentage
 from graft.fitting.trials import Trials
+from graft.forecast import forecast, show_forecast
+from graft.gate import check_gate, read_conditions
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget, further
 from graft.laws.d_cpt import DCpt
+from graft.objectives.causal import Causal
+from graft.objectives.stay_close import StayClose
 from graft.recipe import read_recipe
 from graft.schedules.constant import Constant
 from graft.stages.choose import Choose, lasting_share, learned_at
@@ -189,7 +194,6 @@ def test_pilots_too_short_to_tell_anything_are_refused(job, knowing):
 
 
 def test_each_law_is_asked_about_the_ratio_of_its_own_text(kept, store, job):
-    from graft.objectives.causal import Causal
     from graft.stages.pilot import Pilot
 
     runs = [one for one in kept.artifacts if one.kind == "train"][:3]
@@ -199,6 +203,19 @@ def test_each_law_is_asked_about_the_ratio_of_its_own_text(kept, store, job):
     assert set(domain.run_T.tolist()) == {0, 1, 2} and (domain.column("tokens") > 0).all()
     assert isinstance(domain, Trials) and (domain.column("horizon") == 1000).all()
     assert [dict(mixture_of(ratio)) for ratio in (1.0, 0.5)] == [{"domain": 1.0}, {"domain": 0.5, "general": 0.5}]
+
+
+def test_of_several_objectives_each_gets_its_own_pilots_and_laws(job, store, tmp_path):
+    objectives = (Causal(), StayClose(leash=0.5), StayClose(leash=0.25))
+    several = replace(job, pilots=replace(job.pilots, objectives=objectives, share=1.0, ratios=(1.0, 0.5)))
+    choice = next(one for one in several.make(store)[0] if one.kind == "choice")
+    names = ["causal", "stay_close (leash 0.5)", "stay_close (leash 0.25)"]
+    assert list(json.loads((choice / "laws.json").read_text())) == names
+    assert {one["objective"] for one in choice.facts["candidates"]} == set(names)
+    chosen = choice.facts["choice"]
+    best = min(choice.facts["candidates"], key=lambda one: one["reached"])
+    assert chosen["objective"] == best["objective"] and chosen["ratio"] == best["ratio"]
+    assert list(chosen["settings"]) == [best["objective"].split()[0]]
 
 
 def test_another_law_may_be_asked(job, store):
@@ -326,3 +343,51 @@ def test_the_walks_settings_are_read(job, store, kept):
     assert bound(seed=1) != bound(seed=2)
     assert bound(max_tokens=500) != bound(max_tokens=2000)
     assert bound(window=16) != bound()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--hours", "2"], "together with --forget"),
+        (["--forget", "2%", "--replay", "10%"], "with --forget it is chosen"),
+        (["--forget", "2 percent"], "forget is '2 percent'"),
+        (["--forget", "200%"], "such as 2% or 0.02"),
+        (["--forget", "2%", "--hours", "1", "--tokens", "400k"], "one of the two"),
+        (["--forget", "2%", "--set", "train.rowz=4"], "unknown key"),
+        (["--forget", "2%", "--fail-if", "budget.shore < 1"], "no number"),
+        (["--replay", "1.5"], "a share of the tokens"),
+    ],
+)
+def test_the_command_line_refuses_in_words(options, words, world, tmp_path, capsys, monkeypatch):
+    said = ["graft", "adapt", "embedded", "--domain", str(world.domain), "--out", str(tmp_path / "out"), *options]
+    monkeypatch.setattr("sys.argv", [*said, "--store", str(tmp_path / "store")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_the_adaptation_are_changed_by_the_same_names_as_without_a_budget():
+    assert cli.inside(Budget, Adapt, "train.rows=4") == "adapt.train.rows=4"
+    assert cli.inside(Budget, Adapt, "pilots.share=0.1") == "pilots.share=0.1"
+    assert cli.as_number("0.02") == 0.02 and cli.as_number("2%") == "2%"
+
+
+def test_a_plan_says_what_the_pilots_will_cost(job, tmp_path, capsys):
+    one = forecast(job, Store(tmp_path / "empty"))
+    assert one.pilots == 3 and 0.2 * one.shape.tokens < one.pilot_tokens <= job.pilots.share * one.shape.tokens
+    show_forecast(one)
+    assert "3 runs" in capsys.readouterr().out
+
+
+def test_a_plan_for_hours_has_as_many_tokens_as_they_allow(job, tmp_path):
+    adapt = replace(job.adapt, train=replace(job.adapt.train, tokens=None))
+    short, long = (forecast(replace(job, hours=hours, adapt=adapt), Store(tmp_path)) for hours in (0.001, 0.004))
+    assert 2 < long.shape.tokens / short.shape.tokens < 8
+
+
+def test_a_gate_reads_the_numbers_of_the_budget(job, kept):
+    conditions = read_conditions(["budget.share < 0.01", "budget.pilots.of_final > 90%"], job)
+    check_gate(conditions, kept.summary)
+    with pytest.raises(GateClosed, match=r"budget\.ratio"):
+        check_gate(read_conditions(["budget.ratio > 0"], job), kept.summary)

@@ -35,6 +35,7 @@ class Budgeted:
     def summary(self, changes: Mapping[str, Mapping[str, Any]], trained_tokens: int) -> dict[str, Any]:
         """The "budget" of summary.json; `changes` are those of the test text.
 
+        confidence: with which validation text keeps the budget, one-sided.
         predicted: what the laws expect of the whole run, on validation text, as [value, low, high]; result: what that
         run came to there before any walk back (none where it was not made). looks: how often test text was scored for
         the decision.
@@ -43,6 +44,7 @@ class Budgeted:
         end = self._places()[0] if self.walks else None
         return {
             "forget": facts["budget"],
+            "confidence": self.walks[-1].manifest["settings"]["confidence"] if self.walks else None,
             "kept": self.taken and changes["general"]["change"] <= facts["budget"],
             "share": self.share,
             "looks": len(self.walks),

@@ -131,7 +131,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
     draft.facts |= {
         "budget": budget,
         "base": {source: base[source] for source in ("domain", "general")},
-        "choice": vars(best) | {"settings": {best.objective: to_json(objective)}},
+        "choice": vars(best) | {"settings": {plugin_name(objective): to_json(objective)}},
         "expected_gain": gain,
         "worth_it": gain >= settings.worth,
         "candidates": [vars(one) for one in candidates],

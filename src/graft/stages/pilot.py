@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -90,7 +90,11 @@ class Pilot:
 
     @property
     def name(self) -> str:
-        return plugin_name(self.objective)
+        """The objective's name, and those of its settings that are not what they are by themselves."""
+        plain = type(self.objective)()
+        told = {field.name: getattr(self.objective, field.name) for field in fields(self.objective)}
+        own = [f"{key} {value}" for key, value in told.items() if value != getattr(plain, key)]
+        return plugin_name(self.objective) + (f" ({', '.join(own)})" if own else "")
 
     @property
     def tokens(self) -> int:
