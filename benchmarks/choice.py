@@ -4,8 +4,9 @@
 
 For every (base, domain) of the grid that benchmarks/grid.py made, and every budget: one run of the job `budget`,
 against the best of the grid's nine ratios that keep the budget on the same test text (decayed runs of the same length).
-What the laws lend of a run's course is taken from the other pairs of the grid alone, so no choice has seen its own
-answer. Prints a Markdown table; every run is resumable and kept in --store.
+What the laws lend of a run's course is taken from the other pairs of the grid alone (bases of other sizes on the same
+domain among them; the form of the laws was found on all). Prints a Markdown table; every run is resumable and kept in
+--store.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from graft.stages.choose import Choose
 
 HEADINGS = (
     *("base", "domain", "budget", "share of domain text", "general change, test (95 %)", "domain loss, test"),
-    *("best of the grid", "against it", "way along the line", "looks at test", "pilots", "general expected, measured"),
-    "domain expected, measured",
+    *("best of the grid", "against it", "way along the line", "looks at test", "pilots"),
+    *("general change of the whole run: expected, measured", "domain change: expected, measured"),
 )
+CHANGES = ("general", "domain")
 
 
 def main() -> None:
@@ -80,19 +82,18 @@ def row(base: str, domain: str, forget: float, outcome: Outcome, grid: list[dict
     summary = outcome.summary
     budget, general = summary["budget"], summary["general"]
     inside = [one for one in grid if float(one["general_loss"]) / general["before"] - 1 <= forget]
-    best = min(inside, key=lambda one: float(one["domain_loss"]))
-    against = summary["domain"]["after"] / float(best["domain_loss"]) - 1
+    best = min(inside, key=lambda one: float(one["domain_loss"]), default=None)
     low, high = general["interval"]
     cells = [
         *(base, domain, f"{forget:.0%}", f"{budget['ratio']:.2f}"),
         f"{general['change']:+.2%} ({low:+.2%} to {high:+.2%})",
         f"{summary['domain']['before']:.3f} → {summary['domain']['after']:.3f}",
-        f"{float(best['domain_loss']):.3f} at {best['ratio']}",
-        f"{against:+.2%}",
+        f"{float(best['domain_loss']):.3f} at {best['ratio']}" if best else "none keeps it",
+        f"{summary['domain']['after'] / float(best['domain_loss']) - 1:+.2%}" if best else "-",
         f"{budget['share']:.0%}",
         f"{budget['looks']}",
         f"{budget['pilots']['of_final']:.1%}",
-        *(f"{budget['predicted'][name][0]:.3f}, {budget['result'][name]:.3f}" for name in ("general", "domain")),
+        *(f"{budget['predicted_change'][name]:+.1%}, {budget['result_change'][name]:+.1%}" for name in CHANGES),
     ]
     return "| " + " | ".join(cells) + " |"
 

@@ -6,7 +6,7 @@ For every base under MODELS, domain and share of domain text: one run at a const
 a branch of it that decays over the last fifth. Each row of the table is one look:
 
     base, size (parameters), domain, ratio (of domain text), tokens, rate_now (share of the peak), split, domain_loss,
-    general_loss (nats per token)
+    general_loss (nats per token), domain_base, general_base (of the base on the same validation text)
 
 split "validation": what training watched; "test": the decayed model on all test documents that `evaluate` takes.
 General text: novels that the bases have not read (as in acceptance.py). Runs are kept in --store and never made twice.
@@ -35,7 +35,19 @@ from graft.stages.train import Train, train
 
 BASES = ("prose-2m", "prose-3m", "prose-7m")
 RATIOS = (0.0, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0)
-COLUMNS = ("base", "size", "domain", "ratio", "tokens", "rate_now", "split", "domain_loss", "general_loss")
+COLUMNS = (
+    "base",
+    "size",
+    "domain",
+    "ratio",
+    "tokens",
+    "rate_now",
+    "split",
+    "domain_loss",
+    "general_loss",
+    "domain_base",
+    "general_base",
+)
 SCORED = Evaluate(max_tokens=60_000)
 
 
@@ -93,6 +105,8 @@ def look(base: Base, tokens: Artifact, ratio: float, length: int, store: Store) 
     per_step = trunk.facts["shape"]["rows"] * trunk.facts["shape"]["window"]
     rows = [row(entry, per_step, 1.0) for entry in curve(trunk)]
     rows.append(row(curve(branch)[-1], per_step, decay.floor))
+    starts = {f"{name}_base": rows[0][f"{name}_loss"] for name in ("domain", "general")}
+    rows = [one | starts for one in rows]
     seen = read_evidence(evaluate(Base(branch.name, branch / "model"), tokens, SCORED, store=store))
     losses = {f"{name}_loss": float(one.nats_N.mean(dtype=float)) for name, one in seen.items()}
     return [*rows, {"tokens": steps * per_step, "rate_now": decay.floor, "split": "test"} | losses]

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -633,3 +634,63 @@ def test_exit_codes_and_a_start_without_numbers(laws, tmp_path):
     heavy = "numpy scipy pandas sklearn torch".split()
     loaded = f"import sys, graft.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", loaded], text=True).strip() == "[]"
+
+
+OWN = ("--where", "domain=law", "--where", "split=validation", "--where", "rate_now=1", "--where", "tokens>0")
+
+
+def test_laws_that_start_at_the_base_know_its_loss_by_its_size(tmp_path):
+    grid = REPOSITORY / "docs" / "grid.csv"
+    for source, form, side in (("domain", "head_start", "own"), ("general", "replay", "other")):
+        ask("fit", grid, "--form", form, "--loss", f"{source}_loss", "--column", f"base_loss={source}_base",
+             "--ratio-of", side, *OWN, "--set", "fitting.draws=20", "--json", tmp_path / f"{source}.json")  # fmt: skip
+    kept = json.loads((tmp_path / "general.json").read_text())
+    assert kept["base_loss"]["3344064"] == 4.05255 and kept["metrics"]["fit"]["r2"] > 0.99
+    solved = ("solve", tmp_path / "domain.json", "--forget", "2%", "--against", tmp_path / "general.json")
+    said = ask(*solved, "--size", 3344064, "--tokens", "400k")
+    assert "limit 4.1336 = base 4.0526" in said and "by a factor of 1.002 in tokens" in " ".join(said.split())
+    ranked = ask("next", tmp_path / "general.json", "--forget", "2%", "--at", "size=3344064,tokens=1M")
+    beside = {match for line in ranked.splitlines() for match in re.findall(r"(\d\.\d+M) +(\d\.\d{5})\b", line)}
+    assert beside <= {("1.652M", "4.19893"), ("3.344M", "4.05255"), ("6.917M", "3.87716")} and beside
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_columns_that_a_law_may_read_can_be_named(tmp_path):
+    grid = REPOSITORY / "docs" / "grid.csv"
+    renamed = [
+        {("n_params" if name == "size" else name): cell for name, cell in row.items()}
+        for row in csv.DictReader(grid.open())
+    ]
+    table = write_rows(tmp_path / "renamed.csv", renamed)
+    said = ask("fit", table, "--form", "replay", "--loss", "general_loss", "--ratio-of", "other", "--size", "n_params",
+               "--column", "base_loss=general_base", *OWN, "--set", "fitting.draws=0")  # fmt: skip
+    assert re.search(r"\bw +-?\d", said), "sizes were read, so their exponent is fitted"
+
+
+def test_a_law_without_a_loss_at_some_ratios_is_not_asked_the_other_way_round(tmp_path):
+    rows = [
+        {"tokens": tokens, "ratio": ratio, "loss": 2 + ratio - 0.01 * tokens / 1e9}
+        for tokens in (1e9, 4e9, 1.6e10)
+        for ratio in (0.1, 0.25, 0.5, 0.75, 1.0)
+    ]
+    table = write_rows(tmp_path / "rising.csv", rows)
+    assert "fitted to 15 points" in ask("fit", table, "--form", "bimix", "--set", "fitting.draws=0")
+
+
+def test_a_schedule_named_for_guessed_checkpoints_is_seen(tmp_path):
+    rows = [
+        {"tokens": tokens, "ratio": ratio, "size": size, "loss": 3 - ratio, "schedule": "cosine"}
+        for tokens in (1e9, 2e9, 4e9)
+        for ratio in (0.2, 0.5, 0.8)
+        for size in (1e8, 1e9)
+    ]
+    table = write_rows(tmp_path / "decaying.csv", rows)
+    assert "schedule is cosine" in refused("fit", table, "--form", "d_cpt")
+    assert "18 points" in ask("fit", table, "--form", "d_cpt", "--run", "row", "--set", "fitting.draws=0")

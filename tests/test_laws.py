@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -22,8 +23,10 @@ from graft.laws.cmr import Cmr
 from graft.laws.data_constrained import DataConstrained
 from graft.laws.exponential_mixing import ExponentialMixing
 from graft.laws.forgetting_injected import ForgettingInjected
+from graft.laws.head_start import HeadStart
 from graft.laws.multi_power import MultiPower
 from graft.laws.regmix import Regmix
+from graft.laws.replay import Replay
 
 SIZES, TOKENS = np.array([1e8, 4e8, 1e9, 4e9]), np.geomspace(1e9, 1e11, 5)
 DOMAINS = ("books", "code", "news", "web")
@@ -79,7 +82,27 @@ def cases() -> list[Any]:
     spots = {"size": SIZES, "tokens": np.array([1e6, 1e7, 1e8]), "injected": np.array([0.0, 0.001, 0.01, 0.05])}
     ratios = crossed(tokens=TOKENS, ratio=np.array([0.05, 0.2, 0.5, 1.0]))
     hidden = {"c": 1.5, **each("t1", 0.7, -4, 0.2, 0.9), **each("t2", -3, 0.3, 0.5, -0.5)}
+    learned = {
+        "d": 0.01,
+        "beta": 0.08,
+        "k": 1.2,
+        "s": 0.9,
+        "u": 0.1,
+        "F": 0.05,
+        "m": 2.0,
+        "v": 0.4,
+        "w": 0.1,
+        "z": 0.05,
+    }
+    forgot = {"A": 0.3, "b": 0.7, "B": 200.0, "c": 1.5, "q": 0.3, "G": 0.1, "s": 0.4, "h": 0.5, "w": -0.1}
+    short = crossed(
+        size=np.array([1.6e6, 3.3e6, 7e6]), tokens=np.geomspace(2e4, 4e5, 6),
+        ratio=np.array([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]),
+    )  # fmt: skip
+    short["base_loss"] = 6.0 - 0.05 * short["size"] / 1e6
     return [
+        pytest.param(HeadStart(), learned, short, {}, id="head_start"),
+        pytest.param(Replay(), forgot, short, {}, id="replay"),
         pytest.param(published, known | {"R_D": 12.0, "R_N": 4.0}, repeated(), {}, id="data_constrained"),
         pytest.param(DataConstrained(chinchilla=False), free, repeated(), {}, id="data_constrained all seven"),
         pytest.param(ForgettingInjected(), injected, crossed(**spots), {}, id="forgetting_injected"),
@@ -518,3 +541,86 @@ def test_other_domains_than_were_learned_are_refused():
         fitted.predict(renamed)
     with pytest.raises(UsageError, match="no weights"):
         Regmix().fit(Trials(np.ones(5)))
+
+
+def at(law: Any, constants: dict[str, float], **columns: float) -> float:
+    """The loss by the law's form at one place."""
+    place = Trials.places({name: np.array([value]) for name, value in columns.items()})
+    form = form_of(law)
+    return float(form.evaluate(np.array([[constants[name] for name in form.names]]), place)[0][0, 0])
+
+
+def test_the_two_laws_of_a_start_are_the_formulas_they_say():
+    learned = {
+        "d": 0.01,
+        "beta": 0.08,
+        "k": 1.2,
+        "s": 0.9,
+        "u": 0.1,
+        "F": 0.05,
+        "m": 2.0,
+        "v": 0.4,
+        "w": 0.1,
+        "z": 0.05,
+    }
+    x, r, n, start = 0.25, 0.6, 3.3, 5.8
+    grown = n**0.1 * r ** (0.9 + 0.1 * math.log(x)) * (x / 0.01) ** 1.2
+    by_hand = start * ((1 + grown) ** (-0.08 * n**0.05) + 0.05 * (1 - r) ** 2 * x**0.4)
+    spot = {"tokens": 1e5, "ratio": r, "size": 3.3e6, "base_loss": start}
+    assert at(HeadStart(), learned, **spot) == pytest.approx(by_hand, rel=1e-12)
+    forgot = {"A": 0.3, "b": 0.7, "B": 200.0, "c": 1.5, "q": 0.3, "G": 0.1, "s": 0.4, "h": 0.5, "w": -0.1}
+    by_hand = start * (1 + 0.3 * n**-0.1 * x**0.7 / (1 + 200 * r * x**1.5) ** 0.3 - 0.1 * r**0.4 * x**0.5)
+    assert at(Replay(), forgot, **spot) == pytest.approx(by_hand, rel=1e-12)
+
+
+def test_without_its_own_text_a_law_of_a_start_has_what_is_left_of_it():
+    learned = {"d": 0.01, "beta": 0.08, "k": 1.2, "s": 0.9, "u": 0.1, "F": 0.05, "m": 2.0, "v": 0.4, "w": 0, "z": 0}
+    none = at(HeadStart(), learned, tokens=1e5, ratio=0.0, base_loss=5.0)
+    assert none == pytest.approx(5.0 * (1 + 0.05 * 0.25**0.4), rel=1e-12)
+    assert at(HeadStart(), learned, tokens=1e-3, ratio=0.5, base_loss=5.0) == pytest.approx(5.0, rel=1e-3)
+    forgot = {"A": 0.3, "b": 0.7, "B": 200.0, "c": 1.5, "q": 0.3, "G": 0.1, "s": 0.4, "h": 0.5, "w": 0}
+    assert at(Replay(), forgot, tokens=1e5, ratio=0.0, base_loss=4.0) == pytest.approx(4 * (1 + 0.3 * 0.25**0.7))
+
+
+@pytest.mark.parametrize("law", [HeadStart(fitting=QUICK), Replay(fitting=QUICK)], ids=["head_start", "replay"])
+def test_a_law_of_a_start_reads_each_of_its_settings(law):
+    own = {HeadStart: ("d", "beta"), Replay: ("A",)}[type(law)]
+    columns = crossed(tokens=np.geomspace(1e4, 2e4, 4), ratio=np.array([0.5, 0.75, 1.0]))
+    columns |= {"base_loss": np.full(12, 5.0), "size": np.full(12, 3e6)}
+    constants = {name: getattr(law, name, 0.05) for name in form_of(law).names}
+    trials = measured(law, constants | {"w": 0.0}, columns)
+    lent = replace(law, free=own)
+    fitted = lent.fit(trials)
+    assert tuple(fitted.constants) == own
+    far = Trials.places({"tokens": [4e5], "ratio": [0.6], "base_loss": [5.0], "size": [3e6]})
+    expected = at(law, constants | {"w": 0.0}, tokens=4e5, ratio=0.6, base_loss=5.0, size=3e6)
+    assert fitted.predict(far)[0] == pytest.approx(expected, rel=1e-3)
+    held = [name for name in form_of(law).names if name not in (*own, "w", "z")]
+    for name in held:  # each changes what is foretold
+        other = replace(lent, **{name: 1.3 * getattr(law, name)}).fit(trials).predict(far)[0]
+        assert abs(other / expected - 1) > 1e-6, name
+    assert replace(lent, unit=1e5).fit(trials).predict(far)[0] != pytest.approx(expected, rel=1e-6)
+    horizon = Trials(trials.loss_T, {**trials.columns, "horizon": np.full(12, 1e5)})
+    asked = Trials.places({**far.columns, "horizon": [1e5]})
+    assert lent.fit(horizon).predict(asked)[0] != pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("law", "free", "words"),
+    [(HeadStart, ("d",), "d and beta among them"), (HeadStart, ("d", "beta", "K"), 'free names "K"'),
+     (Replay, ("b",), "A among them"), (Replay, ("A", "a"), 'free names "a"')],
+)  # fmt: skip
+def test_what_a_law_of_a_start_may_leave_to_others_is_bounded(law, free, words):
+    with pytest.raises(UsageError, match=words):
+        law(free=free)
+
+
+@pytest.mark.parametrize("law", [HeadStart(fitting=QUICK), Replay(fitting=QUICK)], ids=["head_start", "replay"])
+def test_one_ratio_and_one_size_hold_what_they_cannot_tell(law):
+    columns = {"tokens": np.geomspace(1e4, 4e5, 9), "ratio": np.full(9, 0.5), "base_loss": np.full(9, 5.0)}
+    constants = {name: getattr(law, name, 0.05) for name in form_of(law).names} | {"w": 0.0}
+    fitted = law.fit(measured(law, constants, columns))
+    assert fitted.form.held["w"] == 0 and "s" in fitted.form.held
+    assert any("every ratio is 0.5" in words for words in fitted.warnings)
+    with pytest.raises(UsageError, match="base_loss"):
+        law.fit(measured(law, constants, columns | {"base_loss": np.array([0.0] + [5.0] * 8)}))

@@ -104,7 +104,7 @@ def _with_pilots(job: Budget, there: list[Artifact], complete: bool, store: Stor
     short = job.pilots.settings(asked.train, one.shape, asked.train.objective)
     pilots = len(job.pilots.ratios) * len(job.pilots.objectives)
     tokens = pilots * (short.tokens or 0)
-    trained = sum(artifact.kind == "train" for artifact in there)
+    trained = sum(artifact.kind == "train" for artifact in there) - (job.hours is not None)  # the run for the speed
     share = max(0, pilots - trained) * (short.tokens or 0) / one.shape.tokens
     seconds = one.seconds
     if not complete:

@@ -12,7 +12,7 @@ from graft.core.errors import GateClosed, UsageError
 from graft.core.evidence import read_evidence
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin
-from graft.core.shelf import Shelf
+from graft.core.shelf import Shelf, plugin_name
 from graft.jobs.adapt import PAGES, Adapt, Outcome, Prepared
 from graft.page.budgeted import Budgeted
 from graft.schedules.constant import Constant
@@ -49,7 +49,7 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 < self.forget < 1:
             raise UsageError(f"forget is {self.forget}", allowed="a share of the general loss, such as 2% or 0.02")
-        if self.hours is not None and self.hours <= 0:
+        if self.hours is not None and not 0 < self.hours < float("inf"):
             raise UsageError(f"hours is {self.hours}", allowed="more than 0")
         if self.hours is not None and self.adapt.train.tokens is not None:
             raise UsageError(
@@ -57,6 +57,18 @@ class Budget:
             )
         if self.adapt.replay != Adapt.replay:
             raise UsageError(f"adapt.replay is {self.adapt.replay}", allowed="nothing: with a budget it is chosen")
+        if self.adapt.train.objective != Train.objective and self.adapt.train.objective not in self.pilots.objectives:
+            raise UsageError(
+                f"adapt.train.objective is {plugin_name(self.adapt.train.objective)}, and the pilots try others",
+                allowed="nothing there: the final run has the best of pilots.objectives",
+                do="name it in pilots.objectives (on the command line --objective)",
+            )
+        if getattr(self.adapt.train.tuning, "reshapes", False):
+            raise UsageError(
+                f"adapt.train.tuning is {plugin_name(self.adapt.train.tuning)}, whose outcome has other weights than "
+                "the base: there is no way back to it",
+                allowed="a tuning that leaves the model's shape as it is",
+            )
         for name in ("range_test", "decay_now"):
             if getattr(self.adapt.train, name) is not None:
                 raise UsageError(
@@ -141,17 +153,22 @@ class Budget:
                 break
             home = trained if share == 1 else walked
             model = Base(home.name, home / "model")
-            rise = self._rise(ready, model, store)
+            gain, rise = self._on_test(ready, model, store)
             if rise <= self.forget:
-                return self._concluded(ready, pilots, choice, walks, trained, model, store)
+                taken = model if gain > 0 else None  # validation text saw a gain that test text does not
+                return self._concluded(ready, pilots, choice, walks, trained, taken, store)
             aim = further(aim, walked.facts["bound"], rise, self.forget)
         return self._concluded(ready, pilots, choice, walks, trained, None, store)
 
-    def _rise(self, ready: Prepared, model: Base, store: Store) -> float:
-        """Relative change of the general loss on test text."""
-        before = read_evidence(ready.before)["general"].nats_N
-        after = read_evidence(evaluate(model, ready.tokens, self.adapt.evaluate, store=store))["general"].nats_N
-        return float(after.sum(dtype=float) / before.sum(dtype=float)) - 1
+    def _on_test(self, ready: Prepared, model: Base, store: Store) -> tuple[float, float]:
+        """(relative fall of the domain loss, relative rise of the general loss), on test text."""
+        before = read_evidence(ready.before)
+        after = read_evidence(evaluate(model, ready.tokens, self.adapt.evaluate, store=store))
+        domain, general = (
+            float(after[name].nats_N.sum(dtype=float) / before[name].nats_N.sum(dtype=float)) - 1
+            for name in ("domain", "general")
+        )
+        return -domain, general
 
     def _concluded(
         self,
@@ -183,9 +200,17 @@ class Budget:
             return final
         shape = final.shape(ready.base, self._available(ready), 1.0)
         short = replace(
-            final, tokens=PACE_STEPS * shape.rows * shape.window, rows=shape.rows, window=shape.window, rate=shape.rate,
-            schedule=Constant(), evaluations=1, validation_tokens=1, keep_every=0,
-        )  # fmt: skip
+            final,
+            objective=self.pilots.objectives[0],
+            tokens=PACE_STEPS * shape.rows * shape.window,
+            rows=shape.rows,
+            window=shape.window,
+            rate=shape.rate,
+            schedule=Constant(),
+            evaluations=1,
+            validation_tokens=1,
+            keep_every=0,
+        )
         speed = train(ready.base, ready.tokens, mixture_of(1.0), short, store=store).facts["tokens_per_second"]
         return replace(final, tokens=self.tokens_in(self.hours, speed))
 

@@ -162,7 +162,11 @@ def _wrong_way(kept: LawFile, trials: Trials) -> list[str]:
         trials.loss_T, {**trials.columns, "ratio": 1 - trials.columns["ratio"]}, trials.weights_TK, trials.domains,
         trials.run_T,
     )  # fmt: skip
-    here, there = kept.fitted.metrics(trials)["mre"], without_draws(kept.law).fit(turned).metrics(turned)["mre"]
+    try:
+        there = without_draws(kept.law).fit(turned).metrics(turned)["mre"]
+    except UsageError:  # a law that has no loss for such ratios is not the wrong way round
+        return []
+    here = kept.fitted.metrics(trials)["mre"]
     if there * BETTER > here:
         return []
     other = "own" if kept.ratio_of == "other" else "other"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from graft.solving.quantity import amount, quantity
+from graft.solving.quantity import amount, factor_words, quantity
 
 METRICS = {"r2": "R2", "huber": "Huber", "mre": "MRE", "spearman": "Spearman"}
 MOST_FOLDS = 12  # more are told by the worst three
@@ -135,7 +135,7 @@ def show_beyond(beyond: Sequence[Mapping[str, Any]], who: str, console: Console)
 
 def beyond_words(one: Mapping[str, Any]) -> str:
     """'beyond the data, by a factor of 3.2 in tokens (the data hold 1B to 10B)'."""
-    by = f"a factor of {one['factor']:.3g}" if "factor" in one else f"{one['difference']:.3g}"
+    by = f"a factor of {factor_words(one['factor'])}" if "factor" in one else f"{one['difference']:.3g}"
     name = one["column"]
     low, high = quantity(name, one["low"]), quantity(name, one["high"])
     span = f"{low} alone" if low == high else f"{low} to {high}"

@@ -10,6 +10,8 @@ from typing import Any
 
 from graft.core.artifact import Artifact
 
+SOURCES = ("domain", "general")
+
 
 @dataclass(frozen=True)
 class Budgeted:
@@ -37,8 +39,9 @@ class Budgeted:
 
         confidence: with which validation text keeps the budget, one-sided.
         predicted: what the laws expect of the whole run, on validation text, as [value, low, high]; result: what that
-        run came to there before any walk back (none where it was not made). looks: how often test text was scored for
-        the decision.
+        run came to there before any walk back (none where it was not made); predicted_change, result_change: against
+        the base on the same text, of which laws and walk back saw different parts. looks: how often test text was
+        scored for the decision.
         """
         choice, facts = self.choice.facts["choice"], self.choice.facts
         end = self._places()[0] if self.walks else None
@@ -47,12 +50,14 @@ class Budgeted:
             "confidence": self.walks[-1].manifest["settings"]["confidence"] if self.walks else None,
             "kept": self.taken and changes["general"]["change"] <= facts["budget"],
             "share": self.share,
-            "looks": len(self.walks),
+            "looks": sum(walk.facts["share"] > 0 for walk in self.walks),
             "ratio": choice["ratio"],
             "objective": choice["settings"],
             "tokens": choice["tokens"],
-            "predicted": {source: choice[source] for source in ("domain", "general")},
-            "result": end and {source: end[source] for source in ("domain", "general")},
+            "predicted": {source: choice[source] for source in SOURCES},
+            "result": end and {source: end[source] for source in SOURCES},
+            "predicted_change": {source: choice[source][0] / facts["base"][source] - 1 for source in SOURCES},
+            "result_change": end and {source: end[f"{source}_change"] for source in SOURCES},
             "expected_gain": facts["expected_gain"],
             "pilots": {
                 "runs": len(self.pilots),
@@ -125,8 +130,7 @@ class Budgeted:
             for row in csv.DictReader(table):
                 points = runs.setdefault((row["objective"], float(row["ratio"])), [])
                 points.append(
-                    {"tokens": float(row["tokens"])}
-                    | {source: float(row[f"{source}_loss"]) for source in ("domain", "general")}
+                    {"tokens": float(row["tokens"])} | {source: float(row[f"{source}_loss"]) for source in SOURCES}
                 )
         return [
             {"objective": objective, "ratio": ratio, "points": points} for (objective, ratio), points in runs.items()

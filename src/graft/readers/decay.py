@@ -24,7 +24,7 @@ def require_no_decay(
     """
     if "tokens" not in reads or "rate" in reads:
         return ()
-    found = _falling_rate(table, reads, used, trials, label_T, runs_told) or _falling_word(table, trials, runs_told)
+    found = _falling_rate(table, reads, used, trials, label_T, runs_told) or _falling_word(table, trials)
     if not found:
         return ()
     if schedule == "accept":
@@ -72,10 +72,10 @@ def _run_of(row: int, reads: Sequence[str], trials: Trials, label_T: Sequence[st
     return beside, shares, label_T[row] if label_T else ""
 
 
-def _falling_word(table: Table, trials: Trials, runs_told: bool) -> str:
-    """The same by a column that names schedules; only where another column tells runs apart."""
+def _falling_word(table: Table, trials: Trials) -> str:
+    """The same by a column that names schedules, where rows are taken for checkpoints of one run."""
     name = next((one for one in table.columns if one.lower() in SCHEDULES), "")
-    if not name or not runs_told:
+    if not name:
         return ""
     tokens_T, first = trials.column("tokens"), dict[int, int]()
     for row, cell in enumerate(table.columns[name]):

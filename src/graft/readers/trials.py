@@ -110,7 +110,7 @@ def read_trials(
     run_T, guessed = _runs(table, columns, used, reads, own, weights_TK, label_T)
     loss_T = cells["loss"] if measured else np.full(len(table), np.nan)
     trials = Trials(loss_T, own, weights_TK, domains, run_T)
-    base_loss = {} if "base_loss" in reads else _base_losses(table, cells)
+    base_loss = _base_losses(table, cells, required="base_loss" not in reads)
     warnings = _odd_units(cells)
     kept = list(range(len(table)))
     if measured:
@@ -133,7 +133,10 @@ def _found(
             raise UsageError(
                 f'--column names "{noun}", which nothing reads', allowed=", ".join(allowed), do=nearest(noun, allowed)
             )
-        if noun in ("size", "tokens", "ratio", "unique", "injected", "learnability") and noun not in reads:
+        if noun in ("size", "tokens", "ratio", "unique", "injected", "learnability") and noun not in (
+            *reads,
+            *may_read,
+        ):
             raise UsageError(
                 f"{_flag(noun)} {columns.named[noun]}: {law} does not read {noun}",
                 allowed=f"what it reads: {', '.join(reads)}",
@@ -196,14 +199,19 @@ def _column(table: Table, noun: str, columns: Columns, law: str) -> str:
     return found
 
 
-def _base_losses(table: Table, cells: Mapping[str, np.ndarray]) -> dict[float, float]:
-    """Loss of the base by size (0 where none is said). Errors: UsageError where one size has two."""
+def _base_losses(table: Table, cells: Mapping[str, np.ndarray], *, required: bool) -> dict[float, float]:
+    """Loss of the base by size (0 where none is said).
+
+    Errors: UsageError where one size has two; not `required`: then it is not known by size, and every row has its own.
+    """
     if "base_loss" not in cells:
         return {}
     size_T = cells.get("size", np.zeros(len(table)))
     found: dict[float, float] = {}
     for row, (size, loss) in enumerate(zip(size_T.tolist(), cells["base_loss"].tolist(), strict=True)):
         if found.setdefault(size, loss) != loss:
+            if not required:
+                return {}
             raise UsageError(
                 f"{table.rows[row]}: the base's loss is {loss:g}, and {found[size]:g} in an earlier row of this size",
                 where=table.name,

@@ -19,6 +19,9 @@ from graft.solving.reach import Beyond, Reach
 FORMAT = 1
 
 
+FLAGS = ("size", "tokens", "ratio")  # columns that have options of their own; the others are given by --at
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Losses with bounds of the law's curve (NaN without draws), and for every row where it lies beyond the data."""
@@ -122,19 +125,29 @@ class LawFile:
             if name in given:
                 continue
             only = self.reach.only(name)
+            if only is None and name == "base_loss" and "size" in given:
+                only = self._base_losses(given["size"])
             if only is None:
                 low, high = self.reach.ranges[name]
                 raise UsageError(
                     f"{self.form} reads {name}, and none is given",
                     allowed=f"any; its data hold {low:.6g} to {high:.6g}",
-                    do=f"give --{name} or --at {name}=VALUE",
+                    do=f"give --{name}" if name in FLAGS else f"give --at {name}=VALUE",
                 )
-            given[name] = np.array([only])
+            given[name] = np.atleast_1d(np.asarray(only, np.float64))
         for name, values in given.items():
             _check_values(name, values)
         if weights_TK is not None:
             return {name: np.broadcast_to(values, (len(weights_TK),)).copy() for name, values in given.items()}
         return dict(zip(given, (one.copy() for one in np.broadcast_arrays(*given.values())), strict=True))
+
+    def _base_losses(self, sizes: np.ndarray) -> np.ndarray | None:
+        """The base's loss at every size, as the table has it; None where it has one of them not."""
+        found = [
+            next((loss for one, loss in self.base_loss.items() if one and abs(one / size - 1) < 1e-6), None)
+            for size in sizes.tolist()
+        ]
+        return None if None in found else np.array(found, np.float64)
 
     def places(self, columns: Mapping[str, Any], weights_TK: np.ndarray | None = None) -> Trials:
         """Rows to be asked about, in the law's own terms."""

@@ -97,9 +97,13 @@ def candidates(law: LawFile, given: Mapping[str, list[float]], most: float | Non
     """Every combination of the given values; of a column that is not given, some within its data: the sizes there are,
     seven token counts, eleven ratios. Errors: UsageError when none costs at most `most`.
     """
-    axes = {name: np.array(given[name]) if given.get(name) else _axis(law, name) for name in law.reads}
+    follows = "base_loss" in law.reads and "base_loss" not in given and bool(law.base_loss)
+    free = [name for name in law.reads if not (follows and name == "base_loss")]
+    axes = {name: np.array(given[name]) if given.get(name) else _axis(law, name) for name in free}
     grids = np.meshgrid(*axes.values(), indexing="ij")
     columns = {name: grid.reshape(-1) for name, grid in zip(axes, grids, strict=True)}
+    if follows:  # a size has one base, and that one loss
+        columns = law.complete(columns)
     if most is None:
         return columns
     cost_T = cost_of(columns)

@@ -16,3 +16,8 @@ def amount(value: float) -> str:
         if border <= abs(value) < 1e15:
             return f"{value / border:.4g}{letter}"
     return f"{value:.4g}"
+
+
+def factor_words(factor: float) -> str:
+    """3.2; of a factor that is next to 1 so many digits that it does not look like it."""
+    return next(text for digits in range(3, 10) if (text := f"{factor:.{digits}g}") != "1" or digits == 9)

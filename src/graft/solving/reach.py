@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from graft.solving.quantity import factor_words
+
 SHARES = ("ratio", "injected")  # distances of shares are differences, those of all else factors
 SLACK = 1e-9
 
@@ -26,7 +28,7 @@ class Beyond:
     def __str__(self) -> str:
         side = "above" if self.value > self.high else "below"
         if self.is_factor:
-            return f"beyond the data, by a factor of {self.distance:.3g} in {self.column}"
+            return f"beyond the data, by a factor of {factor_words(self.distance)} in {self.column}"
         end = self.high if self.value > self.high else self.low
         return f"beyond the data, by {self.distance:.3g} in {self.column} ({side} {end:.4g})"
 

@@ -46,8 +46,8 @@ class Choose:
     For every objective one law of the domain loss is fitted against the share of domain text, one of the general loss
     against the share of general text. Every ratio (in steps of `step`) is a candidate. Where its general loss would
     break the budget, the model will be walked back along the line between base and result until it does not; the
-    candidate is judged by the domain loss there, averaged over the laws' bootstrap draws: a ratio that is a little
-    too bold costs little, one that is far too bold much. The least expected domain loss is chosen.
+    candidate is judged by the domain loss there, averaged over the general law's bootstrap draws: a ratio that is a
+    little too bold costs little, one that is far too bold much. The least expected domain loss is chosen.
     A ratio gets at most `passes` passes over the domain's text, so with little of it a run is shorter.
     Source: usages 1 and 2 of the D-CPT law (Que et al. 2024, arXiv 2406.01375) for the question and the domain's law;
     the general law and the line are this project's.
@@ -100,7 +100,13 @@ def choose(
     """
     inputs: dict[str, Artifact | str] = {f"pilot {k}": one.run for k, one in enumerate(pilots)}
     inputs |= {"budget": f"{budget:.9g}", "tokens": str(tokens), "available": str(available)}
-    code = (sys.modules[__name__], "fitting", type(settings.domain_law), type(settings.general_law))
+    code = (
+        sys.modules[__name__],
+        sys.modules[Pilot.__module__],
+        "fitting",
+        type(settings.domain_law),
+        type(settings.general_law),
+    )
     return store.make(
         "choice", settings, inputs, code, lambda draft: _build(draft, pilots, budget, tokens, available, settings)
     )
@@ -124,6 +130,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
         drift = getattr(settings.general_law, "drift", "")
         candidates += _candidates(name, fitted, drift, base, tokens, budget, available, settings)
     best = min(candidates, key=lambda one: one.reached)
+    notes += _beyond(best, pilots)
     _write_looks(draft, pilots, tokens)
     (draft / "laws.json").write_text(json.dumps(fits, indent=1, allow_nan=False))
     objective = next(one.objective for one in pilots if one.name == best.objective)
@@ -138,6 +145,23 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
         "pilot_tokens": sum(one.tokens for one in pilots),
         "notes": notes,
     }
+
+
+def _beyond(best: Candidate, pilots: Sequence[Pilot]) -> list[str]:
+    """In words, how far the choice lies from what the pilots have seen."""
+    tokens, ratios = max(look["tokens"] for one in pilots for look in one.looks), [one.ratio for one in pilots]
+    words: list[str] = []
+    if best.tokens > tokens:
+        words.append(
+            f"Beyond the data, by a factor of {best.tokens / tokens:.3g} in tokens: the laws of the choice were fitted "
+            f"to pilots of at most {tokens:,.0f} tokens and asked about {best.tokens:,}."
+        )
+    if not min(ratios) <= best.ratio <= max(ratios):
+        words.append(
+            f"Beyond the data, by {min(abs(best.ratio - one) for one in ratios):.2g} in the share of domain text: the "
+            f"pilots had {min(ratios):g} to {max(ratios):g}."
+        )
+    return words
 
 
 def _write_looks(draft: Draft, pilots: Sequence[Pilot], horizon: int) -> None:

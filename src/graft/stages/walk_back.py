@@ -25,6 +25,7 @@ from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 
 if TYPE_CHECKING:
+    from graft.tensors.model import Model
     from graft.tensors.scoring import Choice
 
 LINE = "line.json"
@@ -61,6 +62,8 @@ class WalkBack:
             raise UsageError(f"confidence is {self.confidence}", allowed="0.5 or more and below 1")
         if self.max_tokens < 0:
             raise UsageError(f"max_tokens is {self.max_tokens}", allowed="0 (all) or more")
+        if self.window is not None and self.window < 1:
+            raise UsageError(f"window is {self.window}", allowed="1 or more, or nothing for the model's own")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
     from graft.tensors.faults import enough_memory
     from graft.tensors.line import Line
     from graft.tensors.scoring import nats_by_document, pack_documents
-    from graft.tensors.weights import save_model
+    from graft.tensors.weights import save_model, stored_type
 
     named = sources(tokens)
     names = list(named)
@@ -113,12 +116,25 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         if not len(choice):
             raise UsageError(f"{name} has no validation text to judge models by", do="give more text of it")
     window = settings.window or min(base.window, 2048)
+    if window > base.window:
+        raise UsageError(
+            f"walk_back.window is {window}, and the model reads at most {base.window} tokens",
+            allowed=f"1 to {base.window}",
+        )
     with enough_memory("the line between base and result", do="take a machine with more memory"):
         line = Line(base.folder, trained / "model", "fp32")
     progress = Progress("walk back", settings.looks + 1)
+    stored = stored_type(base.folder)
+
+    def model_at(share: float) -> Model:
+        """As it would be read back from disk: what lies between is rounded to the type of both ends."""
+        model = line.at(share)
+        for weight in model.hf.parameters():
+            weight.copy_(weight.to(stored))
+        return model
 
     def look(share: float) -> dict[str, Tally[np.ndarray]]:
-        model = line.at(share)
+        model = model_at(share)
         with by_place(tokens):
             rows = max(1, ROW_TOKENS // window)
             seen = {
@@ -130,10 +146,10 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
     before = look(0.0)
     places = search(lambda share: _place(share, before, look(share), settings), budget, settings.looks)
     progress.close()
-    chosen = choose(places, budget)
+    chosen = best_inside(places, budget)
     if 0 < chosen < 1:
         texts_BT = pack_documents(named[names[0]], choices[names[0]].documents_D[:3], window).tokens_BT[:3, :64]
-        save_model(line.at(chosen), base.folder, draft / "model", texts_BT)
+        save_model(model_at(chosen), base.folder, draft / "model", texts_BT)
         notes = trained / "model" / "training.json"
         write_whole(draft / "model" / "training.json", notes.read_text())
     (draft / LINE).write_text(json.dumps([vars(place) for place in places], indent=1, allow_nan=False))
@@ -144,6 +160,11 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         "looks": len(places),
         "base": {name: float(tally.total.sum() / tally.count.sum()) for name, tally in before.items()},
         "documents": {name: len(choice) for name, choice in choices.items()},
+        "notes": [
+            f"{name}: one validation document judged the walk back, so nothing is said of its confidence"
+            for name, choice in choices.items()
+            if len(choice) == 1
+        ],
     }
 
 
@@ -217,7 +238,7 @@ def expected_share(places: Sequence[Place], budget: float) -> float:
     return (math.sqrt(straight**2 + 4 * bent * budget) - straight) / (2 * bent)
 
 
-def choose(places: Sequence[Place], budget: float) -> float:
+def best_inside(places: Sequence[Place], budget: float) -> float:
     """The share of the place inside the budget with the least domain loss; 0 where none is better than the base."""
     inside = [one for one in places if one.general_bound <= budget and one.domain_bound < 0]
     return min(inside, key=lambda one: one.domain).share if inside else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from graft.core.errors import UsageError
 
@@ -20,6 +20,8 @@ class BlockExpansion:
     plain one of its type with more layers. Source: Wu et al. 2024 (arXiv 2401.02415, LLaMA Pro: 8 copies for 32
     blocks). What it costs stays: every later token passes through the new blocks too.
     """
+
+    reshapes: ClassVar[bool] = True  # the outcome has not the base's weights
 
     blocks: int = 2  # how many are inserted, at most as many as there are
 
