@@ -19,6 +19,7 @@ from graft.core.artifact import Store
 from graft.core.base import Base
 from graft.core.errors import GateClosed, UsageError
 from graft.core.settings import build, percentage
+from graft.fitting.fit import Fitting
 from graft.fitting.trials import Trials
 from graft.forecast import forecast, show_forecast
 from graft.gate import check_gate, read_conditions
@@ -227,7 +228,7 @@ def test_of_several_objectives_each_gets_its_own_pilots_and_laws(job, store, tmp
 
 
 def test_another_law_may_be_asked(job, store):
-    other = replace(job, choose=Choose(general_law=DCpt()))
+    other = replace(job, choose=Choose(general_law=DCpt(fitting=Fitting(draws=0))))
     choice = next(one for one in other.make(store)[0] if one.kind == "choice")
     assert "d_cpt" in json.loads((choice / "laws.json").read_text())["causal"]["general"]
 

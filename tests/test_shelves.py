@@ -32,6 +32,7 @@ VERBS = {
     "metrics": {"__call__": ["evidence"]},
     "probes": {"__call__": ["before", "after"]},
     "laws": {"fit": ["trials"]},
+    "similarities": {"__call__": ["text", "reference"]},
 }
 EVERY = [(shelf, name) for shelf in SHELVES for name in Shelf(shelf).names()]
 each_plugin = pytest.mark.parametrize(("shelf", "name"), EVERY, ids=lambda value: value)

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from graft.jobs.budget import Budget
     from graft.jobs.extend import Extend
     from graft.jobs.pretrain import Pretrain
+    from graft.jobs.versus import Versus
     from graft.page.facts import Materials
     from graft.recipe import read_recipe
     from graft.stages.choose import Choose, choose
     from graft.stages.compare import Compare, compare
     from graft.stages.consult import Consult, consult
+    from graft.stages.contrast import Contrast, contrast
     from graft.stages.curate import Curate, curate
     from graft.stages.decay_now import DecayNow
     from graft.stages.evaluate import Evaluate, evaluate
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from graft.stages.ingest import Ingest, ingest
     from graft.stages.initialize import Initialize, initialize
     from graft.stages.pilot import Pilots, pilot
+    from graft.stages.pool import Pool, pool
+    from graft.stages.present import Present, present
     from graft.stages.range_test import RangeTest
     from graft.stages.recall import Recall, recall
     from graft.stages.report import Report, report
@@ -50,6 +54,7 @@ __all__ = [
     "Choose",
     "Compare",
     "Consult",
+    "Contrast",
     "Curate",
     "DecayNow",
     "Evaluate",
@@ -64,6 +69,8 @@ __all__ = [
     "Materials",
     "Outcome",
     "Pilots",
+    "Pool",
+    "Present",
     "Pretrain",
     "RangeTest",
     "Recall",
@@ -73,11 +80,13 @@ __all__ = [
     "Tokenize",
     "Train",
     "UsageError",
+    "Versus",
     "WalkBack",
     "adapt",
     "choose",
     "compare",
     "consult",
+    "contrast",
     "curate",
     "evaluate",
     "examine",
@@ -85,6 +94,8 @@ __all__ = [
     "ingest",
     "initialize",
     "pilot",
+    "pool",
+    "present",
     "read_recipe",
     "recall",
     "report",
@@ -98,6 +109,7 @@ _HOMES = {
     "jobs.budget": "Budget",
     "jobs.extend": "Extend",
     "jobs.pretrain": "Pretrain",
+    "jobs.versus": "Versus",
     "core.artifact": "Artifact Store",
     "core.base": "Base",
     "core.errors": "FaultError GateClosed GraftError UsageError",
@@ -107,6 +119,7 @@ _HOMES = {
     "stages.choose": "Choose choose",
     "stages.compare": "Compare compare",
     "stages.consult": "Consult consult",
+    "stages.contrast": "Contrast contrast",
     "stages.curate": "Curate curate",
     "stages.decay_now": "DecayNow",
     "stages.evaluate": "Evaluate evaluate",
@@ -115,6 +128,8 @@ _HOMES = {
     "stages.ingest": "Ingest ingest",
     "stages.initialize": "Initialize initialize",
     "stages.pilot": "Pilots pilot",
+    "stages.pool": "Pool pool",
+    "stages.present": "Present present",
     "stages.range_test": "RangeTest",
     "stages.recall": "Recall recall",
     "stages.report": "Report report",

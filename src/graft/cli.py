@@ -15,6 +15,7 @@ import typer
 from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.ranks import hush, say_fault
 from graft.law_verbs.app import law
+from graft.similarity_verb.app import similarity
 
 app = typer.Typer(
     name="graft",
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(law)
+app.command()(similarity)
 
 StoreOption = Annotated[
     Optional[Path], typer.Option("--store", help="Folder of artifacts. \\[default: $GRAFT_STORE, or .graft]")  # noqa: UP045
@@ -68,7 +70,8 @@ def adapt(
         Optional[str],  # noqa: UP045
         typer.Option(
             help="How much the loss of the general text may rise, e.g. 2%. Short pilots then find the share of domain "
-            "text that gains most inside it, and the result is held to it; exit code 3 where nothing does."
+            "text that gains most inside it, and the result is held to it; exit code 3 where nothing does. Without "
+            "--tokens the run has as many as the domain, whatever the share."
         ),
     ] = None,
     hours: Annotated[
@@ -112,6 +115,29 @@ def adapt(
         limits |= {} if hours is None else {"hours": hours}
         job = build_changed(Budget, limits | {"adapt": settings}, [inside(Budget, Adapt, one) for one in changes or []])
     run_job(job, store, fail_if or [])
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help='"embedded", a folder in Hugging Face form, or a hub id')],
+    after: Annotated[str, typer.Argument(help="The same: the model that is looked at beside it.")],
+    text: Annotated[list[str], typer.Option(help="File or folder; each is compared by itself. May be repeated.")],
+    reference: Annotated[
+        str, typer.Option(help="Text known before: shown beside the others, and what domain terms are told by.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")] = Path("compared"),
+    seen_too: Annotated[bool, typer.Option("--seen-too", help="Score text that was trained on, and mark it.")] = False,
+    text_field: Annotated[str, typer.Option(help="Where the text is, in rows: the name of a field.")] = "text",
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Compare two models on any text: what AFTER predicts better and worse than BEFORE, and which words did it."""
+    from graft.jobs.versus import Versus
+    from graft.recipe import build_changed
+
+    settings = {"before": before, "after": after, "text": text, "reference": reference, "out": str(out)}
+    settings |= {"ingest": {"text_field": text_field}, "pool": {"seen_too": seen_too}}
+    run_job(build_changed(Versus, settings, changes or []), store, [])
 
 
 @app.command()

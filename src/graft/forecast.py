@@ -16,12 +16,14 @@ from rich.table import Table
 from graft.core.artifact import Artifact, DryStore, NotMade, Store
 from graft.core.base import Base
 from graft.core.dialogue import Dialogue
+from graft.core.errors import UsageError
 from graft.core.fingerprint import Unread
 from graft.core.progress import clock
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.extend import Extend
 from graft.jobs.pretrain import Pretrain
+from graft.jobs.versus import Versus
 from graft.stages.recall import SAMPLED
 from graft.stages.survey import survey
 from graft.stages.train import TrainingShape, teachers_of
@@ -84,8 +86,14 @@ class _Planned:
     training_notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def forecast(job: Adapt | Budget | Extend | Pretrain, store: Store) -> Forecast:
+def forecast(job: Adapt | Budget | Extend | Pretrain | Versus, store: Store) -> Forecast:
     """Look at the inputs of a job for a moment. Errors: as the job's own, for what can be seen without running it."""
+    if isinstance(job, Versus):
+        raise UsageError(
+            "this recipe compares and trains nothing, and a plan is made of a training",
+            allowed="adapt, budget, extend or pretrain",
+            do="run it: every stage that is done already is found",
+        )
     there, complete = _look_for(job, store)
     if isinstance(job, Budget):
         return _with_pilots(job, there, complete, store)

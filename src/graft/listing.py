@@ -25,6 +25,7 @@ SHELVES = {
     "steps": "curation of documents",
     "metrics": "numbers read off evidence",
     "probes": "comparisons of before and after",
+    "similarities": "how alike two texts are",
     "laws": "formulas for the loss of a run before it is paid for",
 }
 
@@ -53,7 +54,8 @@ class Teller:
             console.print(f"\n[bold]{escape(outcome.summary['verdict'])}[/bold]")
             for note in outcome.summary["notes"]:
                 console.print(f"[dim]{escape(note)}[/dim]")
-            console.print(f"model:   {_plain(outcome.out / 'model')}")
+            if (outcome.out / "model").exists():  # a comparison leaves none
+                console.print(f"model:   {_plain(outcome.out / 'model')}")
             console.print(f"summary: {_plain(outcome.out / 'summary.json')}")
             if (outcome.out / "report.html").exists():
                 console.print(f"report:  {_plain(outcome.out / 'report.html')}")

@@ -27,6 +27,7 @@ from graft.stages.training import Training
 
 NEXT_BATCHES = 100  # compared after the last step
 VALIDATION_TOKENS = 2000  # per source: validation is part of what must not disturb a run, its precision is not
+TRAINS_NOTHING, WITH_TRAINING = "this recipe trains nothing by itself", "give one that has a train section"
 LEAST_STEPS = 6
 NEAR = {"fp32": 1e-5, "bf16": 1e-3}  # of a loss: how near two orders of the same sums come
 ENDED = "ended.json"  # what a child leaves beside its checkpoints when it has come to its end
@@ -122,6 +123,8 @@ def verify_resume(
             f"this is one of {num_ranks()} processes of a job",
             do="run verify-resume without torchrun; --processes starts as many as it says",
         )
+    if not hasattr(job, "train"):
+        raise UsageError(TRAINS_NOTHING, do=WITH_TRAINING)
     notes: list[str] = []
     for name, words in (
         ("decay_now", "the run that decay_now branches off is verified; the branch resumes by the same code"),
@@ -152,7 +155,7 @@ def _training_of(job: Any, store: Store) -> Training:
         job.make(_UpToTraining(store.root, store.on_made))
     except _Reached as reached:
         return reached.training
-    raise UsageError("this recipe trains nothing", do="give one that has a train section")
+    raise UsageError(TRAINS_NOTHING, do=WITH_TRAINING)
 
 
 def _check_no_dropout(training: Training) -> None:

@@ -16,7 +16,9 @@ from graft.page import accounts, frontier, panels, wording
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("tabs.js", "curves.js", "reading.js", "labels.js", "frontier.js", "scale.js", "tokens.js")
-FILES = ("template.html", "page.css", *SCRIPTS)
+PARTS = ("macros.html", "blame.html", "ledger.html", "settings.html")  # that this page and contrast.html share
+FILES = ("template.html", *PARTS, "page.css", *SCRIPTS)
+UNIT = {"nats": "nats per token", "things": "Vocabulary items"}
 POINTS_DRAWN = 800  # of a curve; more are averaged, which keeps the page small after a long run
 
 
@@ -27,20 +29,11 @@ def render_page(facts: Mapping[str, Any], *, title: str) -> str:
     drawings and documents are made from a block of JSON. A content policy forbids every request and every script but
     this page's own.
     """
-    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("template.html").render(
+    return fill(
+        "template.html",
+        SCRIPTS,
+        drawn(facts),
         title=title,
-        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=embedded_json(drawn(facts)),
         clauses=panels.headline(facts),
         outline=panels.outline(facts),
         notes=facts["notes"],
@@ -48,6 +41,7 @@ def render_page(facts: Mapping[str, Any], *, title: str) -> str:
         cost=frontier.cost(facts),
         sources=list(facts["summary"]["tokens"]),
         blame=panels.blame(facts),
+        unit=UNIT,
         num_documents=len(facts["documents"]),
         ledger=accounts.ledger(facts),
         use=accounts.use(facts),
@@ -57,6 +51,25 @@ def render_page(facts: Mapping[str, Any], *, title: str) -> str:
         base=facts["base"],
         paths=facts["paths"],
         lineage=accounts.lineage(facts),
+    )
+
+
+def fill(template: str, scripts: Sequence[str], data: Any, **words: Any) -> str:
+    """A template of this folder as one HTML file, with these scripts, and `data` as the block of JSON they read."""
+    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in scripts)
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(template).render(
+        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=embedded_json(data),
+        **words,
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold what UTF-8 cannot say
 

@@ -56,7 +56,7 @@ function card(row) {
   const body = make("tbody", {}, line("before", `${before.toFixed(3)} nats`, `p = ${probability(before)}`),
     line("after", `${after.toFixed(3)} nats`, `p = ${probability(after)}`), line("change", `${signed(after - before, 3)} nats`, ""));
   const words = [times(after - before)];
-  if (merged > 1) words.push(`${merged} tokens that share a character`);
+  if (merged > 1) words.push(`${merged} ${facts.merged ?? "tokens that share a character"}`);
   if (merged === 0) words.push("a mark of the tokenizer, not text");
   return [shown, make("table", {}, body), words.join("; ")];
 }

@@ -1,5 +1,6 @@
 /** Documents token by token: coloured, read by pointer, finger or arrow keys. */
 
+const TABS_AT_MOST = 8; // documents; more of them stand in a list
 const READABLE = " \n\t\u00a0\u3000\u00ad\u200b\u200c\u200d\u2060\u2028\u2029"; // stand in the running text as they are
 
 /** What the reader is looking at. */
@@ -33,10 +34,10 @@ function about(one) {
   const cut = count < one.length ? `first ${grouped(count)} of ${grouped(one.length)} tokens shown` : `all ${grouped(one.length)} tokens shown`;
   const fact = (name, ...words) => make("span", {}, `${name} `, make("b", {}, ...words));
   return [
-    fact("source", one.source), fact("chosen because it", { "gained most": "gained most per token", "lost most": "lost most per token",
-      "gained least": "gained least per token", "lost least": "lost least per token", "in the middle": "stands in the middle" }[one.why] ?? one.why),
+    fact("source", one.source), ...one.label ? [] : [fact("chosen because it", { "gained most": "gained most per token", "lost most": "lost most per token",
+      "gained least": "gained least per token", "lost least": "lost least per token", "in the middle": "stands in the middle" }[one.why] ?? one.why)],
     fact("origin", make("bdi", {}, one.parents.join(", ") || "unknown")),
-    fact("mean", `${one.before.toFixed(3)} → ${one.after.toFixed(3)} nats per token`),
+    fact("mean", `${one.before.toFixed(3)} → ${one.after.toFixed(3)} ${facts.unit ?? "nats per token"}`),
     fact("likelier now", `${better} of ${one.tokens.length}`), make("span", {}, make("b", {}, cut)),
   ];
 }
@@ -78,7 +79,8 @@ function openDocument(parts, index) {
   parts.about.replaceChildren(...about(one));
   parts.mono.checked = wantsMono(one.tokens);
   parts.text.classList.toggle("mono", parts.mono.checked);
-  parts.panel.setAttribute("aria-labelledby", `document-tab-${index}`);
+  if (parts.listed) parts.panel.setAttribute("aria-label", documentName(one));
+  else parts.panel.setAttribute("aria-labelledby", `document-tab-${index}`);
   hideTip(parts);
   repaint();
 }
@@ -132,8 +134,23 @@ function viewChoice(parts) {
 function documentTabs() {
   const list = make("div", { class: "tabs", role: "tablist", "aria-label": "Documents" });
   facts.documents.forEach((one, i) => list.append(make("button", { type: "button", role: "tab", id: `document-tab-${i}`,
-    "aria-controls": "document-panel" }, `${one.source}: ${one.why}`)));
+    "aria-controls": "document-panel" }, documentName(one))));
   return list;
+}
+
+const documentName = (one) => `${one.source}: ${one.label ?? one.why}`;
+
+/** Where there are too many for tabs: a list to choose from, and the next and the one before by a button. */
+function documentList(choose) {
+  const select = make("select", { id: "document-choice" }, ...facts.documents.map((one, i) => make("option", { value: i }, documentName(one))));
+  const go = (index) => { select.value = String(Math.min(facts.documents.length - 1, Math.max(0, index))); choose(Number(select.value)); };
+  const step = (by, word) => {
+    const button = make("button", { type: "button", class: "plain-button" }, word);
+    button.addEventListener("click", () => go(select.selectedIndex + by));
+    return button;
+  };
+  select.addEventListener("change", () => choose(select.selectedIndex));
+  return make("div", { class: "bench" }, make("label", { for: "document-choice" }, "Document ", select), step(-1, "Previous"), step(1, "Next"));
 }
 
 function startReader(root) {
@@ -146,13 +163,15 @@ function startReader(root) {
   };
   parts.tip.hidden = true;
   parts.panel = make("div", { role: "tabpanel", id: "document-panel" }, parts.about, parts.text);
-  const tabs = documentTabs();
+  parts.listed = facts.documents.length > TABS_AT_MOST;
+  const choose = (index) => openDocument(parts, index);
+  const chooser = parts.listed ? documentList(choose) : documentTabs();
   const hiding = make("label", { for: "least" }, "Hide below ", parts.slider, " ", parts.level);
   const bench = make("div", { class: "bench" });
   bench.append(viewChoice(parts), hiding, make("label", {}, parts.mono, " monospace"), parts.scale);
-  root.append(tabs, bench, parts.panel, parts.tip, parts.live);
+  root.append(chooser, bench, parts.panel, parts.tip, parts.live);
   wireReader(parts);
-  wireTabs(tabs, (index) => openDocument(parts, index));
+  if (parts.listed) { parts.panel.setAttribute("role", "group"); choose(0); } else wireTabs(chooser, choose);
 }
 
 if (facts.documents.length) startReader(document.getElementById("reader"));

@@ -19,6 +19,7 @@ from graft.fitting.fitted import Fitted
 from graft.fitting.trials import Trials
 from graft.laws.head_start import HeadStart
 from graft.laws.replay import Replay
+from graft.solving.law_file import as_json
 from graft.stages.pilot import Pilot, trials_of
 
 BEND = 1.7
@@ -132,7 +133,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
     best = min(candidates, key=lambda one: one.reached)
     notes += _beyond(best, pilots)
     _write_looks(draft, pilots, tokens)
-    (draft / "laws.json").write_text(json.dumps(fits, indent=1, allow_nan=False))
+    (draft / "laws.json").write_text(json.dumps(as_json(fits), indent=1, allow_nan=False))
     objective = next(one.objective for one in pilots if one.name == best.objective)
     gain = 1 - best.reached / base["domain"]
     draft.facts |= {

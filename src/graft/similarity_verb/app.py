@@ -1,0 +1,62 @@
+"""`graft similarity`: how alike texts are to what a model was pre-trained on, and whether to adapt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from graft.law_verbs.app import JsonOption, write
+
+# ruff: noqa: UP045 - typer wants Optional
+Words = Optional[list[str]]
+
+
+def similarity(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Files or folders, each a text of its own.")],
+    to: Annotated[
+        list[str],
+        typer.Option(metavar="REFERENCE", help="Text like what the model was pre-trained on. Repeatable: one text."),
+    ],
+    model: Annotated[str, typer.Option(help='"embedded", a folder in Hugging Face form, or a hub id')] = "embedded",
+    runs: Annotated[
+        Words,
+        typer.Option(
+            metavar="FOLDER", help="What graft adapt left, or a report artifact: correlated where its domain is a TEXT."
+        ),
+    ] = None,
+    documents: Annotated[
+        Optional[int], typer.Option(help="Read at most so many of each text. \\[default: 200]")
+    ] = None,
+    tokens: Annotated[Optional[int], typer.Option(help="Read so many of each document. \\[default: 512]")] = None,
+    text_field: Annotated[str, typer.Option(help="Where the text is, in rows of JSON or Parquet.")] = "text",
+    changes: Annotated[
+        Words,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. liken.draws=2000, advise.excess=0.2."),
+    ] = None,
+    out: JsonOption = None,
+    store: Annotated[
+        Optional[Path], typer.Option("--store", help="Folder of artifacts. \\[default: $GRAFT_STORE, or .graft]")
+    ] = None,
+) -> None:
+    """Measure how alike each TEXT is to the REFERENCE, and advise whether to adapt to it.
+
+    Six measures with intervals over documents; with --runs, how each goes with what training really changed.
+    """
+    from dataclasses import replace
+
+    from graft.core.artifact import Store
+    from graft.law_verbs.screen import terminal
+    from graft.listing import Teller
+    from graft.recipe import build_changed
+    from graft.similarity_verb.request import Similarity
+    from graft.similarity_verb.screen import show_similarity
+
+    reading = {name: value for name, value in (("documents", documents), ("tokens", tokens)) if value is not None}
+    settings = {"texts": texts, "to": to, "model": model, "runs": runs or []}
+    settings |= {"ingest": {"text_field": text_field}, "embed": reading}
+    request = build_changed(Similarity, settings, changes or [])
+    told = request(replace(Store(store) if store else Store.default(), on_made=Teller().made))
+    show_similarity(told, terminal())
+    write(out, told)
