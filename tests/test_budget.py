@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from graft.jobs.budget import Budget, further
 from graft.laws.d_cpt import DCpt
 from graft.objectives.causal import Causal
 from graft.objectives.stay_close import StayClose
+from graft.page.budgeted import Budgeted
 from graft.recipe import read_recipe
 from graft.schedules.constant import Constant
 from graft.stages.choose import Choose, lasting_share, learned_at
@@ -131,6 +133,7 @@ def test_where_nothing_is_to_be_gained_no_model_is_left_and_the_gate_is_closed(j
     assert not (tmp_path / "none" / "model").exists()
     summary = json.loads((tmp_path / "none" / "summary.json").read_text())
     assert not summary["budget"]["kept"] and summary["budget"]["result"] is None
+    assert summary["outcome"] == "no model" and summary["ratio"] is None and not any(summary["tokens"].values())
     assert (tmp_path / "none" / "report.html").exists()
 
 
@@ -196,7 +199,7 @@ def test_pilots_too_short_to_tell_anything_are_refused(job, knowing):
     shape = job.adapt.train.shape(knowing, 10_000, 1.0)
     with pytest.raises(UsageError, match="steps each") as refused:
         Pilots(share=0.05).settings(job.adapt.train, shape, job.adapt.train.objective)
-    assert "more tokens" in str(refused.value)
+    assert re.search(r"give [\d,]+ tokens", str(refused.value))
     short = Pilots(share=0.4).settings(job.adapt.train, shape, job.adapt.train.objective)
     assert isinstance(short.schedule, Constant) and short.rate == shape.rate and short.spacing == "thinning"
     assert 3 * short.tokens <= 0.4 * shape.tokens
@@ -385,7 +388,8 @@ def test_a_plan_says_what_the_pilots_will_cost(job, tmp_path, capsys):
     one = forecast(job, Store(tmp_path / "empty"))
     assert one.pilots == 3 and 0.2 * one.shape.tokens < one.pilot_tokens <= job.pilots.share * one.shape.tokens
     show_forecast(one)
-    assert "3 runs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 runs at 100%, 75%, 50% domain text" in said and "may rise by 5 %" in said
 
 
 def test_a_plan_for_hours_has_as_many_tokens_as_they_allow(job, tmp_path):
@@ -466,3 +470,36 @@ def test_passes_bound_the_run_where_the_domain_is_small(job, store):
     choice = next(one for one in few.make(store)[0] if one.kind == "choice")
     lengths = {one["ratio"]: one["tokens"] for one in choice.facts["candidates"]}
     assert lengths[1.0] < lengths[0.1] < 15360 and lengths[1.0] == pytest.approx(lengths[0.1] / 10, rel=0.01)
+
+
+def test_an_automatic_batch_is_small_enough_for_pilots_and_a_given_one_is_said_to_be_too_large(job, world, knowing):
+    loose = replace(job, pilots=Pilots(), adapt=replace(job.adapt, train=replace(TRAIN, rows=None, tokens=64 * 400)))
+    final, shape = loose._sized(loose.adapt.train, knowing, 64 * 400)
+    alone = loose.adapt.train.shape(knowing, 64 * 400, 1.0)
+    assert final.rows == shape.rows < alone.rows and loose.pilots.steps(shape) >= 8
+    given = replace(loose.adapt.train, rows=64)
+    with pytest.raises(UsageError, match="lower train.rows to") as refused:
+        loose._sized(given, knowing, 64 * 400)
+    rows = int(re.search(r"train\.rows to (\d+)", str(refused.value))[1])
+    assert loose.pilots.steps(replace(given, rows=rows).shape(knowing, 64 * 400, 1.0)) >= 4
+    tokens = int(re.search(r"give ([\d,]+) tokens", str(refused.value))[1].replace(",", ""))
+    assert loose.pilots.steps(replace(given, tokens=tokens).shape(knowing, tokens, 1.0)) >= 4
+
+
+def test_pilots_that_cannot_be_are_refused_before_any_work(job, tmp_path):
+    hasty = replace(job, pilots=Pilots(share=0.05))
+    with pytest.raises(UsageError, match="steps each"):
+        hasty(Store(tmp_path / "store"))
+    assert not list((tmp_path / "store").glob("docs-*"))
+
+
+def test_a_budget_kept_by_the_mean_alone_and_a_bold_choice_are_noted(kept):
+    budgeted = Budgeted([], next(one for one in kept.artifacts if one.kind == "choice"), [], taken=True)
+    allowed = kept.summary["budget"]["forget"]
+    reaching = {"general": {"interval": (0.0, allowed + 0.01)}}
+    assert "+6.00%" in budgeted.cautions(reaching)[0]
+    assert not budgeted.cautions({"general": {"interval": (0.0, allowed)}})
+    assert not budgeted.cautions({"general": {"interval": None}})
+    rise = kept.summary["budget"]["predicted_change"]["general"]
+    noted = any("chosen for the gain that is left after walking back" in note for note in kept.summary["notes"])
+    assert noted == (rise > allowed)

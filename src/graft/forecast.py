@@ -75,6 +75,8 @@ class Forecast:
     tested_steps: int = 0  # of a range test, which may find another peak rate than `shape` has
     pilots: int = 0  # short runs that come before, by which the mixture is chosen
     pilot_tokens: int = 0  # of all of them
+    forget: float = 0.0  # largest rise of the general loss that is allowed; 0: no budget
+    ratios: tuple[float, ...] = ()  # shares of domain text of the pilots
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def _with_pilots(job: Budget, there: list[Artifact], complete: bool, store: Stor
     if not complete:
         pace = train_flops(store) / (6 * one.num_parameters)
         seconds = seconds | {"train": one.shape.tokens / pace * (1 + share)}
-    return replace(one, pilots=pilots, pilot_tokens=tokens, seconds=seconds)
+    return replace(
+        one, pilots=pilots, pilot_tokens=tokens, seconds=seconds, forget=job.forget, ratios=job.pilots.ratios
+    )
 
 
 def _forecast(job: Adapt | Extend | Pretrain, there: list[Artifact], complete: bool, store: Store) -> Forecast:
@@ -355,7 +359,11 @@ def show_forecast(one: Forecast) -> None:
     )
     if one.pilots:
         console.print(
-            f"pilots    {one.pilots} runs, {round_number(one.pilot_tokens)} tokens in all "
+            f"budget    general loss may rise by {100 * one.forget:.3g} %; where the run breaks it, it is walked back"
+        )
+        console.print(
+            f"pilots    {one.pilots} runs at {', '.join(f'{ratio:.0%}' for ratio in one.ratios)} domain text, "
+            f"{round_number(one.pilot_tokens)} tokens in all "
             f"({one.pilot_tokens / one.shape.tokens:.0%} of the training)"
         )
     if one.tested_steps:

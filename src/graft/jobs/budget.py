@@ -19,10 +19,12 @@ from graft.schedules.constant import Constant
 from graft.stages.choose import Choose, choose
 from graft.stages.evaluate import evaluate
 from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
+from graft.stages.tell import tell_notes
 from graft.stages.tokenize import sources
 from graft.stages.train import Train, TrainingShape, train
 from graft.stages.walk_back import WalkBack, walk_back
 
+STEPS_WANTED = 8  # of a pilot, where the batch is chosen for it
 PACE_STEPS = 6  # of the run that the speed is read off, where hours are what was given
 STEPPING = 0.8  # share of the hours that goes into steps; the rest is for looks at text and for the line
 WALKS = 4  # how often a model that breaks the budget on test text is walked back
@@ -119,12 +121,15 @@ class Budget:
 
     def make(self, store: Store) -> tuple[list[Artifact], Base | None]:
         """Every artifact in the order in which it is made, the report last, and the model that is handed over."""
+        if self.adapt.train.tokens:  # what cannot work is said before any work
+            base = Base.find(self.base, weights=False, local_only=not store.may_fetch)
+            self._sized(self.adapt.train, base, self.adapt.train.tokens)
         ready = self.adapt.prepare(store)
-        final = self._allowed(ready, store)
         available = self._available(ready)
-        shape = final.shape(ready.base, available, 1.0)
+        final, shape = self._sized(self._allowed(ready, store), ready.base, available)
         pilots = pilot(ready.base, ready.tokens, final, shape, self.pilots, store=store)
         choice = choose(pilots, self.forget, shape.tokens, available, self.choose, store=store)
+        tell_notes([in_words(choice)])
         if not choice.facts["worth_it"]:
             return self._concluded(ready, pilots, choice, [], pilots[0].run, None, store)
         trained = self._train(ready, final, shape, choice, store)
@@ -185,6 +190,19 @@ class Budget:
         budgeted = Budgeted(runs, choice, walks, taken=model is not None)
         return self.adapt.conclude(ready, trained, model or ready.base, store, budgeted), model
 
+    def _sized(self, final: Train, base: Base, available: int) -> tuple[Train, TrainingShape]:
+        """The final run with its sizes; an automatic batch is small enough for pilots of several steps.
+
+        Errors: UsageError where pilots would be too short all the same.
+        """
+        shape = final.shape(base, available, 1.0)
+        while final.rows is None and shape.rows > 1 and self.pilots.steps(shape) < STEPS_WANTED:
+            shape = replace(final, rows=shape.rows // 2).shape(base, available, 1.0)
+        final = replace(final, rows=shape.rows)
+        for objective in self.pilots.objectives:
+            self.pilots.settings(final, shape, objective)
+        return final, shape
+
     def tokens_in(self, hours: float, speed: float) -> int:
         """Tokens of the final run for so many hours in all, at `speed` tokens per second; to two digits."""
         return int(float(f"{3600 * hours * STEPPING * speed / (1 + self.pilots.share):.2g}"))
@@ -213,6 +231,16 @@ class Budget:
         )
         speed = train(ready.base, ready.tokens, mixture_of(1.0), short, store=store).facts["tokens_per_second"]
         return replace(final, tokens=self.tokens_in(self.hours, speed))
+
+
+def in_words(choice: Artifact) -> str:
+    """What was chosen, in a sentence."""
+    chosen, base = choice.facts["choice"], choice.facts["base"]
+    domain, general = (chosen[source][0] / base[source] - 1 for source in ("domain", "general"))
+    return (
+        f"chosen: {chosen['ratio']:.0%} domain text, {chosen['objective']}, {chosen['tokens']:,} tokens; the whole run "
+        f"is expected to change the domain loss by {domain:+.1%} and the general loss by {general:+.1%}"
+    )
 
 
 def further(aim: float, bound: float, rise: float, forget: float) -> float:

@@ -72,6 +72,11 @@ class Budgeted:
         """What to do where no model is handed over; empty where one is."""
         if self.taken:
             return ""
+        if not self.walks and self._all_worse():
+            return (
+                "every pilot made the domain worse: lower train.rewarm (or train.rate), or give more tokens; a base "
+                "that is at home in the text cannot gain"
+            )
         if not self.walks:
             return (
                 "the base is at home in this text already; if you want the run all the same, lower choose.worth or "
@@ -93,9 +98,22 @@ class Budgeted:
         domain, general = changes["domain"], changes["general"]
         walked = "" if self.share == 1 else f", {self.share:.0%} of the way from the base to the trained model"
         return (
-            f"Inside the budget: domain loss {domain['change']:+.1%} for a general loss of {general['change']:+.2%} "
-            f"of the {allowed} allowed{walked}."
+            f"Inside the budget: domain loss {domain['change']:+.1%}, general loss {general['change']:+.2%} where "
+            f"{allowed} are allowed{walked}."
         )
+
+    def cautions(self, changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What to know of a kept budget: that it is kept by the mean, where the interval reaches beyond."""
+        interval, budget = changes["general"]["interval"], self.choice.facts["budget"]
+        if not self.taken or interval is None or interval[1] <= budget:
+            return []
+        return [
+            f"The budget is kept by the mean over the test documents; the 95 % interval of the general change reaches "
+            f"{interval[1]:+.2%}."
+        ]
+
+    def _all_worse(self) -> bool:
+        return all(run["points"][-1]["domain"] >= run["points"][0]["domain"] for run in self._pilots())
 
     def frontier(self) -> dict[str, Any]:
         """What the plot of domain loss against general loss shows; losses in nats per token of validation text.

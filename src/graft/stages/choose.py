@@ -131,7 +131,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
         drift = getattr(settings.general_law, "drift", "")
         candidates += _candidates(name, fitted, drift, base, tokens, budget, available, settings)
     best = min(candidates, key=lambda one: one.reached)
-    notes += _beyond(best, pilots)
+    notes += [*_bold(best, base, budget), *_beyond(best, pilots)]
     _write_looks(draft, pilots, tokens)
     (draft / "laws.json").write_text(json.dumps(as_json(fits), indent=1, allow_nan=False))
     objective = next(one.objective for one in pilots if one.name == best.objective)
@@ -146,6 +146,17 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
         "pilot_tokens": sum(one.tokens for one in pilots),
         "notes": notes,
     }
+
+
+def _bold(best: Candidate, base: Mapping[str, float], budget: float) -> list[str]:
+    """In words, that the whole run is expected to break the budget, and why it was chosen all the same."""
+    rise = best.general[0] / base["general"] - 1
+    if rise <= budget:
+        return []
+    return [
+        f"The share of domain text was chosen for the gain that is left after walking back: the whole run is expected "
+        f"to raise the general loss by {rise:.1%}, beyond the {budget:.3g} allowed."
+    ]
 
 
 def _beyond(best: Candidate, pilots: Sequence[Pilot]) -> list[str]:

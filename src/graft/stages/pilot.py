@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
@@ -58,16 +59,22 @@ class Pilots:
                 f"looks is {self.looks} and validation_tokens {self.validation_tokens}", allowed="2 and 1 or more"
             )
 
+    def steps(self, shape: TrainingShape) -> int:
+        """Of each pilot of a final run of this shape."""
+        return int(self.share * shape.steps / (len(self.ratios) * len(self.objectives)))
+
     def settings(self, final: Train, shape: TrainingShape, objective: Any) -> Train:
         """A pilot of a final run of this shape. Errors: UsageError where it would be too short to fit anything to."""
-        steps = int(self.share * shape.steps / (len(self.ratios) * len(self.objectives)))
+        steps = self.steps(shape)
         if steps < FEWEST_STEPS:
+            pilots = len(self.ratios) * len(self.objectives)
+            per_row = shape.window * FEWEST_STEPS * pilots / self.share
+            rows = int(shape.tokens // per_row)
+            smaller = f"lower train.rows to {rows} (it is {shape.rows}), or " if rows else ""
             raise UsageError(
-                f"{len(self.ratios)} x {len(self.objectives)} pilots in {self.share:.0%} of {shape.steps} steps have "
-                f"{steps} steps each",
+                f"{pilots} pilots in {self.share:.0%} of a run of {shape.steps} steps have {steps} steps each",
                 allowed=f"{FEWEST_STEPS} steps or more each",
-                do="give the final run more tokens or smaller batches (train.rows), or pilots fewer ratios or a larger "
-                "share",
+                do=f"{smaller}give {math.ceil(per_row * shape.rows):,} tokens, or change pilots.share or pilots.ratios",
             )
         return replace(
             final,

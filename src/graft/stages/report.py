@@ -94,6 +94,11 @@ def summarize(materials: Materials) -> dict[str, Any]:
     if budgeted:
         summary["budget"] = budgeted.summary(changes, sum(trained.facts["tokens"].values()))
         summary["verdict"] = budgeted.sentence(changes)
+        summary["notes"] = [*budgeted.cautions(changes), *summary["notes"]]
+        if not budgeted.taken:  # what was scored is the base
+            summary |= {"outcome": "no model"}
+        if not budgeted.walks:  # what was trained are pilots alone
+            summary |= {"tokens": dict.fromkeys(changes, 0), "ratio": None, "steps": 0}
     return summary
 
 
