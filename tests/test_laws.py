@@ -624,3 +624,19 @@ def test_one_ratio_and_one_size_hold_what_they_cannot_tell(law):
     assert any("every ratio is 0.5" in words for words in fitted.warnings)
     with pytest.raises(UsageError, match="base_loss"):
         law.fit(measured(law, constants, columns | {"base_loss": np.array([0.0] + [5.0] * 8)}))
+
+
+def test_trials_before_any_power_take_the_steepness_that_is_lent():
+    """A loss that falls as an exponential of the tokens, as in the first steps of a run, has no beta."""
+    columns = crossed(tokens=np.geomspace(500.0, 4500.0, 6), ratio=np.array([0.5, 0.75, 1.0]))
+    loss_T = 6.0 * np.exp(-0.08 * columns["ratio"] * (columns["tokens"] / 4500) ** 1.13)
+    trials = Trials(loss_T, columns | {"base_loss": np.full(18, 6.0), "horizon": np.full(18, 1e5)})
+    law = HeadStart(free=("d", "beta"), fitting=QUICK)
+    fitted = law.fit(trials)
+    assert fitted.form.held["beta"] == law.beta and any(
+        "before the loss falls as a power" in w for w in fitted.warnings
+    )
+    far = Trials.places({"tokens": [1e5], "ratio": [0.6], "base_loss": [6.0], "horizon": [1e5]})
+    assert 3.5 < fitted.predict(far)[0] < 5.5
+    steep = replace(law, beta=0.3).fit(trials)
+    assert steep.form.held["beta"] == 0.3 and steep.predict(far)[0] < fitted.predict(far)[0]

@@ -16,6 +16,7 @@ from graft.fitting.terms import check_columns
 from graft.fitting.trials import Trials
 
 MILLION = 1e6
+STEEPEST, NO_POWER = 0.5, 0.99  # the largest beta, and the share of it from which no power was found
 NAMES = ("d", "beta", "k", "s", "u", "F", "m", "v", "w", "z")
 
 
@@ -39,6 +40,7 @@ class HeadStart:
     """
 
     free: tuple[str, ...] = NAMES
+    beta: float = 0.08  # for trials that cannot tell it
     k: float = 1.13
     s: float = 0.857
     u: float = 0.118
@@ -65,7 +67,7 @@ class HeadStart:
         return Form(
             (
                 Constant("d", 1e-6, 1e3, (0.003, 0.01, 0.03, 0.1)),
-                Constant("beta", 1e-3, 5.0, (0.05, 0.1, 0.3)),
+                Constant("beta", 1e-3, STEEPEST, (0.05, 0.1, 0.3)),
                 Constant("k", 0.1, 5.0, (0.7, 1.3)),
                 Constant("s", 0.01, 5.0, (0.5, 1.0, 2.0)),
                 Constant("u", -1.0, 1.0, (0.0, 0.2), log=False),
@@ -90,7 +92,14 @@ class HeadStart:
             warnings.append(
                 f"every ratio is {trials.column('ratio')[0]:g}: s, u, F, m and v are taken as given, not fitted"
             )
-        return fit_form(self.form.hold(**held), trials, self.fitting, tuple(warnings))
+        fitted = fit_form(self.form.hold(**held), trials, self.fitting, tuple(warnings))
+        if fitted.constants["beta"].value < NO_POWER * STEEPEST:
+            return fitted
+        warnings.append(
+            f"beta ran to its bound, as it does where all trials lie before the loss falls as a power: it is taken as "
+            f"{self.beta:g}, as on the grid that lends the course"
+        )
+        return fit_form(self.form.hold(**held, beta=self.beta), trials, self.fitting, tuple(warnings))
 
 
 def _evaluate(unit: float, theta_SP: np.ndarray, trials: Trials) -> tuple[np.ndarray, list[np.ndarray]]:
