@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.core.errors import UsageError
+from graft.core.errors import UsageError, nearest
 from graft.fitting.form import Constant, Form
 from graft.fitting.trials import Trials
 
 Parts = tuple[np.ndarray, list[np.ndarray]]
 SHARES = (0.003, 0.03, 0.3)
 EXPONENTS = (0.1, 0.4, 1.2)
+UNSEEN_POWERS = {"size": {"A": 0.0, "alpha": 1.0}, "tokens": {"B": 0.0, "beta": 1.0}}  # of A/N^alpha + B/D^beta
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,18 @@ def ratio_shifted() -> Term:
 
 def _factor(name: str) -> Constant:
     return Constant(name, 1e-12, 1e40, SHARES)
+
+
+def check_free(free: tuple[str, ...], names: tuple[str, ...], own: tuple[str, ...]) -> None:
+    """For a law that may take constants from elsewhere: `free` are fitted, of `names`, and `own` always are.
+
+    Errors: UsageError for another name, and where one of its own is not free.
+    """
+    for name in free:
+        if name not in names:
+            raise UsageError(f'free names "{name}"', allowed=", ".join(names), do=nearest(name, names))
+    if not set(own) <= set(free):
+        raise UsageError(f"free is {list(free)}", allowed=f"{' and '.join(own)} among them: no grid can lend that")
 
 
 def check_columns(trials: Trials, above_zero: tuple[str, ...], shares: tuple[str, ...] = ()) -> None:

@@ -140,7 +140,6 @@ class Budget:
         objective = build_plugin(Shelf("objectives"), chosen["settings"])
         settings = replace(
             final, objective=objective, tokens=chosen["tokens"], rows=shape.rows, window=shape.window, rate=shape.rate,
-            range_test=None,
         )  # fmt: skip
         return train(ready.base, ready.tokens, mixture_of(chosen["ratio"]), settings, store=store)
 

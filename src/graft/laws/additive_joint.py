@@ -11,10 +11,8 @@ import numpy as np
 from graft.fitting.fit import Fitting, fit_form
 from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
-from graft.fitting.terms import check_columns, tellable
+from graft.fitting.terms import UNSEEN_POWERS, check_columns, tellable
 from graft.fitting.trials import Trials
-
-_UNSEEN = {"size": {"A": 0.0, "alpha": 1.0}, "tokens": {"B": 0.0, "beta": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class AdditiveJoint:
             if not share_T.any():
                 held |= {f"C_{domain}": 0.0, f"gamma_{domain}": 1.0}
                 warnings.append(f'no row has any text of "{domain}": its constants are left out')
-        form, words = tellable(_form(trials.domains).hold(**held), trials, _UNSEEN)
+        form, words = tellable(_form(trials.domains).hold(**held), trials, UNSEEN_POWERS)
         return fit_form(form, trials, self.fitting, (*words, *warnings))
 
 

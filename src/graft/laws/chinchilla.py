@@ -8,10 +8,8 @@ from typing import ClassVar
 from graft.fitting.fit import Fitting, fit_form
 from graft.fitting.fitted import Fitted
 from graft.fitting.form import Form
-from graft.fitting.terms import check_columns, level, power, summed, tellable
+from graft.fitting.terms import UNSEEN_POWERS, check_columns, level, power, summed, tellable
 from graft.fitting.trials import Trials
-
-UNSEEN = {"size": {"A": 0.0, "alpha": 1.0}, "tokens": {"B": 0.0, "beta": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -34,5 +32,5 @@ class Chinchilla:
     def fit(self, trials: Trials) -> Fitted:
         """Errors: UsageError for fewer rows than constants, sizes or tokens that are not above 0."""
         check_columns(trials, self.reads)
-        form, words = tellable(self.form, trials, UNSEEN)
+        form, words = tellable(self.form, trials, UNSEEN_POWERS)
         return fit_form(form, trials, self.fitting, words)

@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from graft.core.errors import UsageError, nearest
 from graft.fitting.fit import Fitting, fit_form
 from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
-from graft.fitting.terms import check_columns
+from graft.fitting.terms import check_columns, check_free
 from graft.fitting.trials import Trials
 
 MILLION = 1e6
@@ -56,11 +55,7 @@ class HeadStart:
     may_read: ClassVar[tuple[str, ...]] = ("horizon", "size")
 
     def __post_init__(self) -> None:
-        for name in self.free:
-            if name not in NAMES:
-                raise UsageError(f'free names "{name}"', allowed=", ".join(NAMES), do=nearest(name, NAMES))
-        if not {"d", "beta"} <= set(self.free):
-            raise UsageError(f"free is {list(self.free)}", allowed="d and beta among them: no grid can lend them")
+        check_free(self.free, NAMES, ("d", "beta"))
 
     @property
     def form(self) -> Form:

@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from graft.core.errors import UsageError, nearest
 from graft.fitting.fit import Fitting, fit_form
 from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
-from graft.fitting.terms import check_columns
+from graft.fitting.terms import check_columns, check_free
 from graft.fitting.trials import Trials
 
 MILLION = 1e6
@@ -53,13 +52,7 @@ class Replay:
     drift: ClassVar[str] = "A"  # the constant that scales what is forgotten
 
     def __post_init__(self) -> None:
-        for name in self.free:
-            if name not in NAMES:
-                raise UsageError(
-                    f'free names "{name}"', allowed=", ".join(NAMES), do=nearest(name, NAMES) or "name constants"
-                )
-        if "A" not in self.free:
-            raise UsageError(f"free is {list(self.free)}", allowed="A among them: it is what no grid can lend")
+        check_free(self.free, NAMES, ("A",))
 
     @property
     def form(self) -> Form:

@@ -204,7 +204,7 @@ def _candidates(
     """One per ratio. drift: the constant that scales what is forgotten; empty: all of a rise is forgetting."""
     ratio_T = np.linspace(0, 1, round(1 / settings.step) + 1)[1:]
     tokens_T = np.minimum(tokens, settings.passes * available / ratio_T).round()
-    places = {source: _places(source, ratio_T, tokens_T, tokens, base, fitted) for source in fitted}
+    places = {source: _places(source, ratio_T, tokens_T, tokens, base) for source in fitted}
     law, rows = fitted["general"], places["general"]
     rise_ST = _drawn(law, rows) / base["general"] - 1
     learned_T = -np.minimum(_without(law, drift).predict(rows) / base["general"] - 1, 0) if drift else 0 * ratio_T
@@ -232,7 +232,6 @@ def _places(
     tokens_T: np.ndarray,
     horizon: int,
     base: Mapping[str, float],
-    fitted: Mapping[str, Fitted],
 ) -> Trials:
     """Where the laws are asked: final runs of the base, with the ratio of the source's own text."""
     columns = {"ratio": ratio_T if source == "domain" else 1 - ratio_T, "tokens": tokens_T}
