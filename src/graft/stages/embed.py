@@ -17,6 +17,7 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, UsageError
 from graft.core.features import Features, write_features
+from graft.core.golden import golden_order
 from graft.core.kind import WORDS, kind_of
 from graft.core.progress import Progress
 from graft.core.settings import check_choices
@@ -26,7 +27,6 @@ from graft.stages.tell import tell_notes
 if TYPE_CHECKING:
     from graft.tensors.model import Model
 
-GOLDEN = (math.sqrt(5) - 1) / 2
 MOST = 2000  # documents: measures hold all pairs of two texts at once
 ROW_TOKENS = 8192  # read at once
 BATCH_ROWS = 4096
@@ -117,7 +117,7 @@ def _choose(docs: Artifact, most: int) -> tuple[list[dict[str, Any]], dict[str, 
             seen.setdefault(one, row)
     places = np.array(list(seen.values()), np.int64)
     if len(places) > most:
-        places = np.sort(places[np.argsort(np.arange(len(places)) * GOLDEN % 1.0, kind="stable")[:most]])
+        places = np.sort(places[golden_order(len(places))[:most]])
     facts = {"usable": usable, "different": len(seen), "dropped": len(table) - usable}
     return list(_rows(docs, places)), facts
 

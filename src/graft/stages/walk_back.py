@@ -17,6 +17,7 @@ from graft.core.base import Base
 from graft.core.bootstrap import change_bound
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
+from graft.core.golden import golden_order
 from graft.core.progress import Progress
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 LINE = "line.json"
 CAREFUL = 0.97  # a place is looked for where this share of the budget is used, so that most looks are inside it
 FEWEST, STEP = 192, 32  # tokens of a validation document: at least so many are scored, in such steps
-GOLDEN = (5**0.5 - 1) / 2
 CLOSE, FINE = 0.06, 0.01  # the search ends where all but this share of the budget is used, or places lie so near
 
 
@@ -183,7 +183,7 @@ def many_documents(source: TokenSource, max_tokens: int) -> Choice:
     while np.minimum(whole.pairs_D, length + STEP).sum() <= max_tokens:
         length += STEP
     pairs_D = np.minimum(whole.pairs_D, length)
-    order = np.argsort(np.arange(len(pairs_D)) * GOLDEN % 1.0, kind="stable")
+    order = golden_order(len(pairs_D))
     fitting = max(2, int(np.searchsorted(np.cumsum(pairs_D[order]), max_tokens, side="right")))
     kept = np.sort(order[:fitting])
     return Choice(whole.documents_D[kept], pairs_D[kept], (pairs_D < whole.pairs_D)[kept])

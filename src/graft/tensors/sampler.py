@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from graft.core.errors import UsageError
+from graft.core.golden import GOLDEN
 from graft.core.seed import stream
 from graft.core.shards import TokenSource
 from graft.tensors.batch import Batch
 from graft.tensors.rows import Packed, Piece, Stream
 
-GOLDEN = (5**0.5 - 1) / 2
 CHUNK = 1 << 16  # rows whose sources are worked out together
 PACKINGS = ("stream", "whole", "pairs")
 

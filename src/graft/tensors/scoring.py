@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from graft.core.evidence import Evidence
+from graft.core.golden import golden_order
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
 from graft.tensors.batch import Batch
 from graft.tensors.faults import NotFinite, is_memory
 from graft.tensors.model import Model
 from graft.tensors.rows import Piece, best_fit
-from graft.tensors.sampler import GOLDEN, pack
+from graft.tensors.sampler import pack
 
 BLOCK = 4096  # pieces packed together
 CHOSEN_AT_LEAST = 8  # documents a limit has room for, however long they are
@@ -50,7 +51,7 @@ def choose_documents(source: TokenSource, split: str, max_tokens: int) -> Choice
     whole_D = pairs_D = source.pairs_D[documents_D]
     if max_tokens and pairs_D.sum() > max_tokens:
         pairs_D = np.minimum(pairs_D, max(1, max_tokens // CHOSEN_AT_LEAST))
-        order = np.argsort(np.arange(len(pairs_D)) * GOLDEN % 1.0, kind="stable")
+        order = golden_order(len(pairs_D))
         fitting = int(np.searchsorted(np.cumsum(pairs_D[order]), max_tokens, side="right"))
         chosen = np.sort(order[: max(fitting, min(2, len(order)))])
         documents_D, whole_D, pairs_D = documents_D[chosen], whole_D[chosen], pairs_D[chosen]
