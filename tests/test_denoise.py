@@ -281,12 +281,13 @@ def test_every_word_is_scored_once_in_a_hidden_span(written):
                 wanted[place] = value
     assert not np.isnan(wanted).any()
     scored = {
-        (piece.document, piece.first): nats for piece, nats in score_documents(model, source, choice, window=64, rows=4)
+        (piece.document, piece.first): nats
+        for piece, nats, _ in score_documents(model, source, choice, window=64, rows=4)
     }
     np.testing.assert_allclose(scored[int(choice.documents_D[0]), 0], wanted, atol=1e-4)
     assert sum(int(np.isnan(nats).sum()) for nats in scored.values()) == len(choice)  # end marks
     alone = score_documents(model, source, choice, window=64, rows=1)
-    for piece, nats in alone:
+    for piece, nats, _ in alone:
         np.testing.assert_allclose(nats, scored[piece.document, piece.first], atol=1e-4)
     some = mean_nats(model, source, choice, window=64, rows=4)
     assert 0.05 < some.count / choice.num_pairs < 0.25

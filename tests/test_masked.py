@@ -315,14 +315,16 @@ def test_every_word_is_scored_once_hidden_among_the_others(filled):
         nats = torch.nn.functional.cross_entropy(logits, torch.from_numpy(window), reduction="none").numpy()
         wanted[(hide.nonzero()[0]) - 1] = nats[hide]
     scored = {
-        (piece.document, piece.first): nats for piece, nats in score_documents(model, source, choice, window=64, rows=4)
+        (piece.document, piece.first): nats
+        for piece, nats, _ in score_documents(model, source, choice, window=64, rows=4)
     }
     np.testing.assert_allclose(scored[document, 0], wanted, atol=1e-4)
     assert Counter(np.isnan(nats).sum() for nats in scored.values()).keys() <= {0, 1}
     missing = sum(int(np.isnan(nats).sum()) for nats in scored.values())
     assert missing == len(choice)  # the end mark of every document
     alone = {
-        (piece.document, piece.first): nats for piece, nats in score_documents(model, source, choice, window=64, rows=1)
+        (piece.document, piece.first): nats
+        for piece, nats, _ in score_documents(model, source, choice, window=64, rows=1)
     }
     for place, nats in scored.items():
         np.testing.assert_allclose(nats, alone[place], atol=1e-4)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core.evidence import Evidence
+from graft.core.errors import FaultError
+from graft.core.evidence import Evidence, _read_source, write_evidence
+from graft.metrics.accuracy import Accuracy
 from graft.metrics.bits_per_byte import BitsPerByte
 from graft.metrics.nats_per_token import NatsPerToken
 from graft.probes.blame import CLASSES, Blame, by_class, token_class
@@ -32,6 +35,16 @@ def evidence(documents, source="domain", vocabulary=None) -> Evidence:
 
 BEFORE = evidence([([1, 2], [4.0, 2.0], 3), ([2], [3.0], 6)], vocabulary={1: "\n", 2: " law"})
 AFTER = evidence([([1, 2], [5.0, 1.0], 3), ([2], [1.0], 6)], vocabulary={1: "\n", 2: " law"})
+
+
+def test_accuracy_by_hand(tmp_path):
+    seen = replace(BEFORE, best_N=np.array([True, False, True]))
+    hits = Accuracy()(seen)
+    assert hits.total.tolist() == [1, 1] and hits.count.tolist() == [2, 1]
+    write_evidence(tmp_path, seen)
+    assert _read_source(tmp_path, "domain").best_N.tolist() == [True, False, True]
+    with pytest.raises(FaultError, match="which token was likeliest"):
+        Accuracy()(BEFORE)
 
 
 def test_metrics_by_hand():

@@ -83,6 +83,22 @@ def test_a_document_cut_short_scores_as_its_beginning(world):
             np.testing.assert_allclose(ours, theirs[:size], atol=1e-5)
 
 
+def test_the_best_token_is_that_of_the_model_s_own_logits(world):
+    """Each document by itself through transformers: every mark that says "no token was likelier" is its argmax."""
+    model = open_model(world.base.folder, "fp32", frozen=True)
+    source = sources(world.tokens)["domain"]
+    whole = choose_documents(source, "test", 0)
+    choice = Choice(whole.documents_D, np.minimum(whole.pairs_D, 60), whole.pairs_D > 60)
+    evidence = gather(source, choice, np.ones(len(choice)), score_documents(model, source, choice, window=64, rows=8))
+    hits = []
+    for d, pairs in zip(choice.documents_D.tolist(), choice.pairs_D.tolist(), strict=True):
+        tokens = torch.from_numpy(source.tokens(d, 0, pairs + 1).astype(np.int64))
+        with torch.no_grad():
+            hits += (model.hf(input_ids=tokens[None, :-1]).logits[0].argmax(-1) == tokens[1:]).tolist()
+    assert 0 < sum(hits) < len(hits)
+    assert evidence.best_N.tolist() == hits
+
+
 def test_validation_counts_what_was_chosen(world):
     model = open_model(world.base.folder, "fp32", frozen=True)
     source = sources(world.tokens)["domain"]

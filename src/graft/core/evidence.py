@@ -20,7 +20,7 @@ class Evidence:
     position_D: place of the document in its source; num_bytes_D: UTF-8 bytes of its scored text (of a document that
     was scored in part only, its beginning: see graft.tensors.scoring);
     bounds_E: D + 1 offsets, document d owning targets bounds_E[d] .. bounds_E[d + 1];
-    targets_N: token ids; nats_N: -log p(target) in nats, float32.
+    targets_N: token ids; nats_N: -log p(target) in nats, float32; best_N: whether no token was likelier.
     """
 
     source: str
@@ -30,6 +30,7 @@ class Evidence:
     targets_N: np.ndarray
     nats_N: np.ndarray
     vocabulary: dict[int, str] = field(default_factory=dict, repr=False)  # text of every token id that occurs
+    best_N: np.ndarray = field(default_factory=lambda: np.zeros(0, bool), repr=False)  # empty: not recorded
 
     @property
     def num_documents(self) -> int:
@@ -56,6 +57,7 @@ def write_evidence(folder: Path, evidence: Evidence) -> None:
             "targets": pa.LargeListArray.from_arrays(bounds, pa.array(evidence.targets_N.astype(np.uint32))),
             "nats": pa.LargeListArray.from_arrays(bounds, pa.array(evidence.nats_N.astype(np.float32))),
         }
+        | ({"best": pa.LargeListArray.from_arrays(bounds, pa.array(evidence.best_N))} if len(evidence.best_N) else {})
     )
     pq.write_table(table, folder / f"{evidence.source}.parquet", compression="zstd")
     (folder / f"{evidence.source}.vocabulary.json").write_text(json.dumps(evidence.vocabulary))
@@ -69,6 +71,9 @@ def read_evidence(artifact: Artifact) -> dict[str, Evidence]:
 def _read_source(folder: Path, name: str) -> Evidence:
     table = pq.read_table(folder / f"{name}.parquet").combine_chunks()
     lengths = table["targets"].combine_chunks().value_lengths().to_numpy()
+    best_N = np.zeros(0, bool)
+    if "best" in table.column_names:
+        best_N = table["best"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vocabulary = json.loads((folder / f"{name}.vocabulary.json").read_text())
     return Evidence(
         source=name,
@@ -77,5 +82,6 @@ def _read_source(folder: Path, name: str) -> Evidence:
         bounds_E=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         targets_N=table["targets"].combine_chunks().flatten().to_numpy(),
         nats_N=table["nats"].combine_chunks().flatten().to_numpy(),
+        best_N=best_N,
         vocabulary={int(key): text for key, text in vocabulary.items()},
     )

@@ -174,7 +174,7 @@ def _run(model: Model, documents: Sequence[_Read], longest: int) -> Features:
         batch = batch.to(model.device)
         with enough_memory("reading text", do="set --tokens lower, or take a smaller model"):
             hidden_BTD = _hidden(model, batch)
-            nats_BT, asked_BT = (each.cpu().numpy() for each in model.scores(batch))
+            nats_BT, asked_BT, _ = (each.cpu().numpy() for each in model.scores(batch))
         for b, row in enumerate(these):
             at = 0
             for d in row:

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from graft.tensors.model import Model
-    from graft.tensors.sampler import Piece
-    from graft.tensors.scoring import Choice
-
-    Scored = Iterator[tuple[Piece, np.ndarray]]
+    from graft.tensors.scoring import Choice, Scored
 
 ROW_TOKENS = 8192  # tokens scored at once
 
@@ -89,10 +86,10 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
         choice = choices[name]
         progress = Progress(f"evaluate {name}", choice.num_pairs)
 
-        def watched(scored: Scored, progress: Progress = progress) -> Scored:
-            for piece, nats in scored:
-                progress.advance(len(nats))
-                yield piece, nats
+        def watched(scored: Iterator[Scored], progress: Progress = progress) -> Iterator[Scored]:
+            for one in scored:
+                progress.advance(len(one.nats_n))
+                yield one
 
         scored = score_documents(model, source, choice, window=window, rows=max(1, ROW_TOKENS // window))
         less = f"set evaluate.window to {window // 2} (it is {window})" if window > 128 else "take a smaller model"

@@ -15,7 +15,7 @@ from graft.core.kind import Kind
 from graft.tensors.attention import NAME, Pieces
 from graft.tensors.batch import Batch
 from graft.tensors.fused import fused
-from graft.tensors.nats import score
+from graft.tensors.nats import score_and_best
 from graft.tensors.parallel import everyone, ranks
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Scores(NamedTuple):
 
     nats_BT: Tensor  # float32; 0 where nothing was asked
     asked_BT: Tensor  # bool: the target was predicted; of fillers and, but for decoders, of marks it is not
+    best_BT: Tensor  # bool: and no token was likelier
 
 
 class Reading(Protocol):
@@ -88,8 +89,8 @@ class Decoder:
     @torch.no_grad()
     def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
         """One pass asks for all."""
-        nats_BT = score(model.hidden(batch), model.head, batch.targets_BT)
-        return Scores(nats_BT, torch.ones_like(batch.targets_BT, dtype=torch.bool))
+        nats_BT, best_BT = score_and_best(model.hidden(batch), model.head, batch.targets_BT)
+        return Scores(nats_BT, torch.ones_like(best_BT), best_BT)
 
     def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
         return model.hf(input_ids=tokens_PT, use_cache=False).logits

@@ -18,7 +18,7 @@ from graft.core.seed import stream
 from graft.core.special import mask_id, special_ids
 from graft.tensors.batch import Batch
 from graft.tensors.decoder import Scores, Width, put_back, widths_of
-from graft.tensors.nats import score
+from graft.tensors.nats import score_and_best
 
 if TYPE_CHECKING:
     from graft.tensors.model import Model
@@ -56,7 +56,7 @@ class Encoder:
     def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
         """TURNS passes over pieces that are one token longer than their pairs: their last target is read too."""
         nats_N = torch.zeros(batch.targets_BT.numel(), device=batch.targets_BT.device)
-        asked_N = torch.zeros_like(nats_N, dtype=torch.bool)
+        asked_N, best_N = (torch.zeros_like(nats_N, dtype=torch.bool) for _ in range(2))
         for width in widths_of(batch):
             pieces = longer(batch, width)
             special_SU = torch.isin(pieces.tokens_SU, self._special.to(pieces.tokens_SU.device))
@@ -69,9 +69,10 @@ class Encoder:
                     continue
                 hidden_SUD = self._run(model, pieces.tokens_SU.masked_fill(hide_SU, self._mask), read_SU)
                 target = pieces.target_SU[hide_SU]
-                nats_N[target] = score(hidden_SUD[hide_SU], model.head, pieces.tokens_SU[hide_SU]).float()
+                words_K = pieces.tokens_SU[hide_SU]
+                nats_N[target], best_N[target] = score_and_best(hidden_SUD[hide_SU], model.head, words_K)
                 asked_N[target] = True
-        return Scores(nats_N.view(batch.targets_BT.shape), asked_N.view(batch.targets_BT.shape))
+        return Scores(*(found_N.view(batch.targets_BT.shape) for found_N in (nats_N, asked_N, best_N)))
 
     def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
         return model.hf(input_ids=tokens_PT).logits

@@ -20,7 +20,7 @@ from graft.core.tally import Tally
 from graft.tensors.batch import Batch
 from graft.tensors.decoder import Scores
 from graft.tensors.encoder import TURNS, before_head
-from graft.tensors.nats import score, weighted_sums
+from graft.tensors.nats import score_and_best, weighted_sums
 from graft.tensors.spans import Corrupted, Halves, corrupt, pieces_of, stack, text_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class EncoderDecoder:
         """TURNS passes over pieces that are one token longer than their pairs."""
         shape = batch.targets_BT.shape
         nats_N = torch.zeros(batch.targets_BT.numel(), device=batch.targets_BT.device)
-        asked_N = torch.zeros_like(nats_N, dtype=torch.bool)
+        asked_N, best_N = (torch.zeros_like(nats_N, dtype=torch.bool) for _ in range(2))
         made = sorted(self._turns(batch, sample), key=lambda piece: len(piece.reads_L))
         for first in range(0, len(made), PIECES):
             few = made[first : first + PIECES]
@@ -84,9 +84,9 @@ class EncoderDecoder:
             word_PU = halves.target_PU >= 0
             hidden_KD = self.written(model, halves)[word_PU]
             place_K = halves.target_PU[word_PU]
-            nats_N[place_K] = score(hidden_KD, model.head, halves.writes_PU[word_PU]).float()
+            nats_N[place_K], best_N[place_K] = score_and_best(hidden_KD, model.head, halves.writes_PU[word_PU])
             asked_N[place_K] = True
-        return Scores(nats_N.view(shape), asked_N.view(shape))
+        return Scores(nats_N.view(shape), asked_N.view(shape), best_N.view(shape))
 
     def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
         """Of writing the texts that were read."""

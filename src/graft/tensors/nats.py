@@ -29,17 +29,27 @@ class Sums(NamedTuple):
     kl_B: Tensor  # sum_t weights[b, t] * divergence from the teacher; zeros without one
 
 
-@torch.no_grad()
 def score(hidden_BTD: Tensor, head: Projection, targets_BT: Tensor) -> Tensor:
     """-log p(target) of every token in nats, shaped as targets_BT, float32; no gradients."""
+    return score_and_best(hidden_BTD, head, targets_BT)[0]
+
+
+@torch.no_grad()
+def score_and_best(hidden_BTD: Tensor, head: Projection, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """-log p(target) of every token in nats, float32, and whether no token is likelier, bool; no gradients.
+
+    A tie counts as the best: in float32 there are next to none, logits rounded to bfloat16 have some.
+    """
     hidden_ND, targets_N = hidden_BTD.flatten(0, -2), targets_BT.flatten()
     reader = Reader(head, len(targets_N), hidden_ND.device)
     nats_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
+    best_N = torch.empty(len(targets_N), dtype=torch.bool, device=hidden_ND.device)
     for part in reader.parts:
         logits_NV = reader.logits(hidden_ND[part])
         logp_NV = torch.log_softmax(logits_NV, -1, out=logits_NV)
-        nats_N[part] = logp_NV.gather(1, targets_N[part].unsqueeze(1)).squeeze(1).neg_()
-    return nats_N.view(targets_BT.shape)
+        target_N = logp_NV.gather(1, targets_N[part].unsqueeze(1)).squeeze(1)
+        nats_N[part], best_N[part] = -target_N, target_N >= logp_NV.amax(-1)
+    return nats_N.view(targets_BT.shape), best_N.view(targets_BT.shape)
 
 
 def weighted_sums(

@@ -16,17 +16,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from graft.core.errors import UsageError
 from graft.core.golden import GOLDEN
 from graft.core.seed import stream
 from graft.core.shards import TokenSource
-from graft.tensors.batch import Batch
+from graft.tensors.places import Places
 from graft.tensors.rows import Packed, Piece, Stream
+
+if TYPE_CHECKING:  # where rows lie is asked without torch
+    from graft.tensors.batch import Batch
 
 CHUNK = 1 << 16  # rows whose sources are worked out together
 PACKINGS = ("stream", "whole", "pairs")
@@ -130,6 +132,28 @@ class Sampler:
             for piece in row
         ]
 
+    def places(self, source: str, documents: np.ndarray, batches: int) -> Places:
+        """Where in the first `batches` batches these documents of a source lie: the inverse of `pieces`.
+
+        row_N: of the run, so that its batch is row_N // rows. Nothing for a source that the mixture leaves out.
+        """
+        if source not in self.streams:
+            return Places.joined([], 0)
+        found = self.streams[source].places(documents, self._rows_by_source(batches)[source])
+        return found._replace(row_N=self._run_rows(self.names.index(source), found.row_N))
+
+    def _run_rows(self, source: int, numbers_N: np.ndarray) -> np.ndarray:
+        """The rows of the run that are the rows of a source with these numbers, which ascend."""
+        rows_N = np.empty_like(numbers_N)
+        chunk = done = 0
+        while done < len(numbers_N):
+            of_source = np.flatnonzero(self._chunk(chunk)[0] == source)
+            first = int(self._before[chunk][source])
+            until = int(np.searchsorted(numbers_N, first + len(of_source)))
+            rows_N[done:until] = chunk * CHUNK + of_source[numbers_N[done:until] - first]
+            chunk, done = chunk + 1, until
+        return rows_N
+
     def tokens_by_source(self, batches: int) -> dict[str, int]:
         """Exact tokens read per source in the first `batches` batches; what fills rows up is none."""
         return {name: self.streams[name].num_read(count) for name, count in self._rows_by_source(batches).items()}
@@ -214,6 +238,10 @@ def pack(
     Each stretch of m + 1 tokens gives m (input, target) pairs with positions 0 .. m - 1. weights: of the m targets of
     each stretch; None: 1.
     """
+    import torch
+
+    from graft.tensors.batch import Batch
+
     shape = (len(rows), window)
     tokens_BT, targets_BT = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     weights_BT, position_BT = np.zeros(shape, np.float32), np.zeros(shape, np.int64)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,14 @@ from graft.tensors.sampler import pack
 
 BLOCK = 4096  # pieces packed together
 CHOSEN_AT_LEAST = 8  # documents a limit has room for, however long they are
+
+
+class Scored(NamedTuple):
+    """A piece with what a model made of its n targets."""
+
+    piece: Piece
+    nats_n: np.ndarray  # float32; NaN where a target was not asked for
+    best_n: np.ndarray  # bool: no token was likelier
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +69,8 @@ def choose_documents(source: TokenSource, split: str, max_tokens: int) -> Choice
 
 def score_documents(
     model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int, sample: bool = False
-) -> Iterator[tuple[Piece, np.ndarray]]:
-    """(piece, its nats in float32) for every piece of the chosen documents, in no particular order.
+) -> Iterator[Scored]:
+    """Every piece of the chosen documents, in no particular order.
 
     A target that was not asked for is NaN: what does not count in training (all but the answers of a dialogue), marks
     where the model is no decoder, and all but a fixed seventh where a `sample` is enough (see graft.tensors.encoder).
@@ -95,12 +104,12 @@ def score_documents(
 @torch.no_grad()
 def _score_rows(
     model: Model, source: TokenSource, rows: list[list[Piece]], window: int, sample: bool
-) -> Iterator[tuple[Piece, np.ndarray]]:
+) -> Iterator[Scored]:
     longest = max(sum(piece.last - piece.first for piece in row) for row in rows)
     width = min(window, -(-longest // 64) * 64)  # short documents alone need no full window
     stretches = [[source.tokens(p.document, p.first, p.last + 1) for p in row] for row in rows]
     batch = pack(stretches, [0] * len(rows), width).to(model.device)
-    nats_BT, asked_BT = (each.cpu().numpy() for each in model.scores(batch, sample=sample))
+    nats_BT, asked_BT, best_BT = (each.cpu().numpy() for each in model.scores(batch, sample=sample))
     _check_finite(source, rows, nats_BT)
     nats_BT = np.where(asked_BT, nats_BT, np.nan)
     for b, row in enumerate(rows):
@@ -108,7 +117,7 @@ def _score_rows(
         for piece in row:
             end = at + piece.last - piece.first
             counts = source.weights(piece.document, piece.first + 1, piece.last + 1) != 0
-            yield piece, np.where(counts, nats_BT[b, at:end], np.nan)
+            yield Scored(piece, np.where(counts, nats_BT[b, at:end], np.nan), best_BT[b, at:end])
             at = end
 
 
@@ -156,15 +165,13 @@ def nats_by_document(
     """Total nats and number of targets of each chosen document, in the order of the choice."""
     place = {int(document): d for d, document in enumerate(choice.documents_D)}
     total_D, count_D = np.zeros(len(choice)), np.zeros(len(choice))
-    for piece, nats in score_documents(model, source, choice, window=window, rows=rows, sample=sample):
+    for piece, nats, _ in score_documents(model, source, choice, window=window, rows=rows, sample=sample):
         total_D[place[piece.document]] += np.nansum(nats, dtype=np.float64)
         count_D[place[piece.document]] += (~np.isnan(nats)).sum()
     return Tally(total_D, count_D)
 
 
-def gather(
-    source: TokenSource, choice: Choice, num_bytes_D: np.ndarray, scored: Iterator[tuple[Piece, np.ndarray]]
-) -> Evidence:
+def gather(source: TokenSource, choice: Choice, num_bytes_D: np.ndarray, scored: Iterable[Scored]) -> Evidence:
     """Scored pieces as evidence, in the order of the choice (without the vocabulary's texts).
 
     Targets that were not asked for are left out. num_bytes_D: UTF-8 bytes of what is scored of each document.
@@ -173,9 +180,11 @@ def gather(
     bounds = np.concatenate([[0], np.cumsum(pairs)])
     begin = dict(zip(documents.tolist(), bounds[:-1].tolist(), strict=True))
     nats_N = np.full(int(bounds[-1]), -np.inf, np.float32)
-    for piece, nats in scored:
+    best_N = np.zeros(len(nats_N), bool)
+    for piece, nats, best in scored:
         at = begin[piece.document]
         nats_N[at + piece.first : at + piece.last] = nats
+        best_N[at + piece.first : at + piece.last] = best
     assert not np.isneginf(nats_N).any(), "a target was not scored"
     targets = [np.asarray(source.tokens(int(d), 1, int(n) + 1)) for d, n in zip(documents, pairs, strict=True)]
     asked_N = ~np.isnan(nats_N)
@@ -186,4 +195,5 @@ def gather(
         bounds_E=np.concatenate([[0], np.cumsum(asked_N)])[bounds],
         targets_N=np.concatenate([np.zeros(0, np.uint32), *targets])[asked_N],
         nats_N=nats_N[asked_N],
+        best_N=best_N[asked_N],
     )
