@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from graft.core import seed as seed_module
 from graft.core.artifact import DryStore, NotMade, Store, digest
-from graft.core.bootstrap import paired_change
+from graft.core.bootstrap import levels, paired_change
 from graft.core.errors import UsageError, nearest
 from graft.core.files import as_disk_full, is_held, locked, write_whole
 from graft.core.fingerprint import Fingerprints, Unread
@@ -354,6 +354,21 @@ def test_the_paired_interval_covers_the_truth():
         low, high = paired_change(Tally(before, count), Tally(after, count), seed=trial).interval or (0, 0)
         held += low <= -0.02 <= high
     assert 88 <= held <= 100
+
+
+def test_few_documents_make_wide_intervals():
+    """By hand for 20: t is 2.0930, sqrt(20 / 19) 1.02598, and the normal table has .01588 below -2.1474."""
+    assert levels(20) == pytest.approx((0.01588, 0.98412), abs=5e-5)
+    assert levels(10**6) == pytest.approx((0.025, 0.975), abs=1e-6)
+    draw = np.random.default_rng(1)
+    held, trials = 0, 400
+    for trial in range(trials):
+        count = np.full(12, 100.0)
+        before = count * 4
+        after = before * draw.normal(0.98, 0.02, size=12)
+        low, high = paired_change(Tally(before, count), Tally(after, count), seed=trial).interval or (0, 0)
+        held += low <= -0.02 <= high
+    assert 0.93 <= held / trials <= 0.975  # by the plain percentiles .90
 
 
 def test_one_document_has_no_interval():

@@ -1,0 +1,184 @@
+"""stream: domains one after the other, by several methods, and what each keeps, learns and costs."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from graft.core.artifact import Artifact, Store
+from graft.core.base import Base
+from graft.core.errors import UsageError, nearest
+from graft.core.kind import check_kind
+from graft.core.labels import labelled
+from graft.core.outlet import check_out, put_out
+from graft.core.settings import to_json
+from graft.core.shelf import Shelf, plugin_name
+from graft.core.turn import Lesson, Turn
+from graft.jobs.adapt import PAGES, STAND_IN, STAND_IN_NOTE, Outcome
+from graft.methods.anchor import Anchor
+from graft.methods.block_expansion import BlockExpansion
+from graft.methods.joint import Joint
+from graft.methods.lora import Lora
+from graft.methods.naive import Naive
+from graft.methods.o_lora import OLora
+from graft.methods.replay import Replay
+from graft.methods.stay_close import StayClose
+from graft.stages.curate import Curate, curate
+from graft.stages.evaluate import Evaluate, evaluate
+from graft.stages.ingest import Ingest, ingest
+from graft.stages.judge import Judge, judge, stream_keys
+from graft.stages.standing import Learned
+from graft.stages.tokenize import Tokenize, tokenize
+from graft.stages.train import Train, train
+
+GENERAL = "general"
+NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of domains, learned by each method from the same base, and scored on every domain after every turn.
+
+    train.tokens are those of one turn. Every number is on held-out test documents, the same for all models.
+    """
+
+    base: str = "embedded"  # "embedded", a folder in Hugging Face form, or a hub id
+    domains: dict[str, str | list[str]] = field(default_factory=dict)  # by name: folders, files, hf://OWNER/NAME
+    order: tuple[str, ...] = ()  # names of the domains in the order of their turns; none: as listed
+    general: tuple[str, ...] = ()  # text in no domain that is not to be forgotten; none: the embedded prose
+    methods: Annotated[tuple[Any, ...], Shelf("methods")] = (
+        Naive(), Replay(0.01), Replay(0.05), Replay(0.1), Replay(0.25), Anchor(), StayClose(), Lora(), OLora(),
+        BlockExpansion(), Joint(),
+    )  # fmt: skip
+    seeds: tuple[int, ...] = (0,)  # of training; each method runs once with each, in the place of train.seed
+    out: str = "streamed"  # folder for report.html and summary.json
+    ingest: Ingest = Ingest()
+    curate: Curate = field(default_factory=Curate)
+    tokenize: Tokenize = Tokenize()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate(max_tokens=50_000)
+    judge: Judge = Judge()
+
+    def __post_init__(self) -> None:
+        if len(self.domains) < 2:
+            raise UsageError(
+                f"domains names {len(self.domains)}",
+                allowed="two or more, each a name and its paths",
+                do="law: my/law/",
+            )
+        for name in self.domains:
+            if not NAME.fullmatch(name) or name == GENERAL:
+                raise UsageError(f'a domain is called "{name}"', allowed=f"letters, digits, _ and -, and not {GENERAL}")
+        if self.order and sorted(self.order) != sorted(self.domains):
+            strange = next((name for name in self.order if name not in self.domains), "")
+            raise UsageError(
+                f"order is {', '.join(self.order)}",
+                allowed=f"each of {', '.join(self.domains)} once",
+                do=nearest(strange, self.domains),
+            )
+        if not self.methods or not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UsageError(
+                f"{len(self.methods)} methods and the seeds {list(self.seeds)}",
+                allowed="one method or more, and one seed or more, each once",
+            )
+        assert self.labels  # its errors are ours
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The methods by a label each."""
+        return labelled(self.methods, "methods")
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """The domains in the order of their turns."""
+        return self.order or tuple(self.domains)
+
+    @property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Paths by source name; the domains in the order of their turns, and the general text last."""
+        paths = {name: self.domains[name] for name in self.turns}
+        found = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in paths.items()}
+        return found | {GENERAL: self.general or (STAND_IN,)}
+
+    def number_keys(self) -> list[str]:
+        """The dotted path of every number of summary.json that a gate may name."""
+        return stream_keys(list(self.labels), self.judge)
+
+    def __call__(self, store: Store) -> Outcome:
+        """Run whatever is not done yet, and lay the page and the summary into `out`.
+
+        Errors: UsageError before any work is done where `out` would take what is not graft's.
+        """
+        folder = Path(self.out).expanduser()
+        check_out(folder, PAGES, base=self.base, sources=[path for paths in self.sources.values() for path in paths])
+        made = self.make(store)
+        put_out(folder, {name: made[-1] / name for name in PAGES})
+        return Outcome(folder, json.loads((made[-1] / "summary.json").read_text(encoding="utf-8")), made)
+
+    def make(self, store: Store) -> list[Artifact]:
+        """The artifacts of every stage, in the order in which they are made."""
+        base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
+        for method in self.methods:
+            lesson = method(Turn(self.turns, len(self.turns), GENERAL))
+            check_kind(base, (lesson and lesson.objective) or self.train.objective)
+        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
+        corpus = curate(docs, self.curate, store=store)
+        tokens = tokenize(corpus, base, self.tokenize, store=store)
+        start = evaluate(base, tokens, self.evaluate, store=store)
+        learned = [
+            self.learn(label, method, seed, base, tokens, store)
+            for label, method in self.labels.items()
+            for seed in self.seeds
+        ]
+        line = [*docs.values(), corpus, tokens, start, *(one for each in learned for one in each.artifacts)]
+        notes = [*self.notes, *(note for one in docs.values() for note in one.facts.get("notes", ()))]
+        paths = {name: list(paths) for name, paths in self.sources.items()}
+        judged = judge(start, learned, self.judge, base=self.base, paths=paths, notes=notes, store=store)
+        return [*{one.name: one for one in line}.values(), judged]
+
+    def learn(self, label: str, method: Any, seed: int, base: Base, tokens: Artifact, store: Store) -> Learned:
+        """Every turn of one method: the model that it leaves, and what that makes of all texts."""
+        now, found = base, Learned(label, to_json(method), seed)
+        adapters: list[str] = []
+        for number in range(1, len(self.turns) + 1):
+            lesson = method(Turn(self.turns[:number], len(self.turns), GENERAL, tuple(adapters)))
+            if lesson is None:
+                found.turns.append(None)
+                continue
+            start = base if lesson.fresh else now
+            trained = train(start, tokens, lesson.mixture, self.settings(lesson, seed), store=store)
+            now = Base(trained.name, trained / "model")
+            if (trained / "adapter").is_dir():
+                adapters.append(str(trained / "adapter"))
+            found.turns.append((trained, evaluate(now, tokens, self.evaluate, store=store)))
+        return found
+
+    def settings(self, lesson: Lesson, seed: int) -> Train:
+        """The recipe's training as a lesson has it."""
+        one = self.train
+        rate = {"rewarm": one.rewarm * lesson.rate} if one.rate is None else {"rate": one.rate * lesson.rate}
+        return replace(
+            one,
+            objective=lesson.objective or one.objective,
+            tuning=lesson.tuning or one.tuning,
+            tokens=one.tokens and one.tokens * lesson.times,
+            seed=seed,
+            **rate,
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the stream before quoting a number of it."""
+        said = [] if self.general else [STAND_IN_NOTE]
+        there = {type(method) for method in self.methods}
+        missing = [plugin_name(kind()) for kind in (Naive, Joint) if kind not in there]
+        missing += [] if Replay in there else ["replay"]
+        if missing:
+            said.append(
+                f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not among the methods: a method is worth "
+                "what it gains over plain training, over some replay, and falls short of learning all at once."
+            )
+        return said

@@ -1,0 +1,1 @@
+"""How a stream of domains is learned. Each file one class: __call__(turn) -> Lesson, or None where it waits."""

@@ -1,0 +1,167 @@
+"""judge: a stream's matrix of scores, every metric of it with an interval, and what each method cost."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from graft.core import bootstrap, labels, scores, sightings
+from graft.core.artifact import Artifact, Draft, Store, digest
+from graft.core.errors import UsageError
+from graft.core.labels import labelled
+from graft.core.shelf import Shelf, plugin_name
+from graft.page.streamed import render_stream, stream_hash
+from graft.stages import standing
+from graft.stages.standing import COSTS, MEASURES, Learned, Standing
+from graft.stream_metrics.backward_transfer import BackwardTransfer
+from graft.stream_metrics.forgetting import Forgetting
+from graft.stream_metrics.forward_transfer import ForwardTransfer
+from graft.stream_metrics.fuar import Fuar
+from graft.stream_metrics.general_change import GeneralChange
+from graft.stream_metrics.learning_accuracy import LearningAccuracy
+from graft.stream_metrics.overall_performance import OverallPerformance
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Which numbers are read off the matrix, and how their intervals are drawn."""
+
+    metrics: Annotated[tuple[Any, ...], Shelf("stream_metrics")] = (
+        OverallPerformance(), LearningAccuracy(), BackwardTransfer(), BackwardTransfer("trace"), ForwardTransfer(),
+        Forgetting(), Forgetting("first_minus_last"), GeneralChange(), Fuar(),
+    )  # fmt: skip
+    draws: int = 2000  # of the bootstrap over documents
+    seed: int = 0  # of the draws
+    title: str = "Stream of domains"
+
+    def __post_init__(self) -> None:
+        if self.draws < 100:
+            raise UsageError(f"draws is {self.draws}", allowed="100 or more", do="2000 is usual")
+        if not any(metric == OverallPerformance() for metric in self.metrics):
+            raise UsageError(
+                "metrics do not hold overall_performance after the last turn",
+                allowed="a list with it: methods are ranked by it",
+                do="add overall_performance to the list",
+            )
+        labelled(self.metrics, "metrics")  # its errors are ours
+
+
+def judge(
+    start: Artifact,
+    learned: Sequence[Learned],
+    settings: Judge = Judge(),
+    *,
+    base: str = "",
+    paths: Mapping[str, Sequence[str]] | None = None,
+    notes: Sequence[str] = (),
+    store: Store,
+) -> Artifact:
+    """Kind "stream": stream.json (all of it), summary.json (for programs) and report.html.
+
+    start: what the base was seen to make of every text; its last source is the general text, the others are domains in
+    the order of their turns.
+    """
+    inputs: dict[str, Artifact | str] = {"start": start, "base": base, "notes": "\n".join(notes)}
+    inputs |= {"paths": digest(dict(paths or {})), "page": stream_hash()}
+    for one in learned:
+        for number, turn in enumerate(one.turns, 1):
+            at = f"{one.label}, seed {one.seed}, turn {number}"
+            inputs |= {f"{at}: model": turn[0], f"{at}: seen": turn[1]} if turn else {at: "waited"}
+    code = (sys.modules[__name__], bootstrap, standing, scores, sightings, labels, "metrics", "page", *map(type, settings.metrics))
+    whole = {"base": base, "paths": dict(paths or {}), "notes": list(notes)}
+    return store.make("stream", settings, inputs, code, lambda draft: _build(draft, start, learned, settings, whole))
+
+
+def _build(draft: Draft, start: Artifact, learned: Sequence[Learned], settings: Judge, whole: dict[str, Any]) -> None:
+    told = whole | Standing.of(start, learned, settings).told()
+    summary = summarize(told)
+    (draft / "stream.json").write_text(json.dumps(told, allow_nan=False, ensure_ascii=False), encoding="utf-8")
+    (draft / "summary.json").write_text(
+        json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8"
+    )
+    (draft / "report.html").write_text(render_stream(told, summary, title=settings.title), encoding="utf-8")
+    draft.facts |= {"verdict": summary["verdict"], "methods": list(told["methods"])}
+
+
+def key_of(label: str) -> str:
+    """A label as a key of summary.json that a gate can name."""
+    return re.sub(r"[^\w-]+", "-", label).strip("-")
+
+
+NUMBERS = (
+    *("rank", "general.change", "general.before", "general.after"),
+    *(f"cost.{key}" for key in COSTS),
+)
+
+
+def stream_keys(labels: Sequence[str], settings: Judge) -> list[str]:
+    """What a gate may name: a number of any method, or of one."""
+    metrics = [key_of(label) for label in labelled(settings.metrics, "metrics")]
+    keys = [*NUMBERS, *(f"{measure}.{metric}" for measure in MEASURES for metric in metrics)]
+    return [*keys, *(f"{key_of(label)}.{key}" for label in labels for key in keys)]
+
+
+def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
+    """summary.json: one row of numbers per method under "runs", the verdict, and what to know before quoting it."""
+    rows: dict[str, Any] = {}
+    for label, one in told["methods"].items():
+        row: dict[str, Any] = {"label": label, "method": one["settings"], "rank": one["rank"][0]}
+        row |= {"rank_of_seeds": one["rank"][1:], "front": one["front"], "general": one["general"]}
+        for measure in MEASURES:
+            metrics = {key_of(name): found for name, found in one[measure]["metrics"].items()}
+            row[measure] = {name: found["value"] for name, found in metrics.items()}
+            row[f"{measure}_intervals"] = {name: found["interval"] for name, found in metrics.items()}
+            row[f"{measure}_spreads"] = {name: found["spread"] for name, found in metrics.items()}
+        rows[key_of(label)] = row | {"flips": one["flips"], "against": one["against"], "cost": one["cost"]}
+    keys = ("base", "domains", "seeds", "documents", "tokens_scored", "start")
+    return {
+        "verdict": sentence(told),
+        **{key: told[key] for key in keys},
+        "notes": [*told["notes"], *_cautions(told)],
+        "runs": rows,
+    }
+
+
+def sentence(told: Mapping[str, Any]) -> str:
+    """The verdict: who ends with the lowest loss over the domains, and at what price on general text."""
+    methods = told["methods"]
+    order = sorted(methods, key=lambda label: methods[label]["rank"][0])
+    start = float(np.mean([told["start"]["loss"][name] for name in told["domains"]]))
+    metric = main_metric(methods)
+
+    def words(label: str) -> str:
+        one = methods[label]
+        return (
+            f"{label} ({one['loss']['metrics'][metric]['value']:.3f} nats per token; general text "
+            f"{one['general']['change']:+.1%})"
+        )
+
+    said = f"After {len(told['domains'])} domains the lowest mean loss over them has {words(order[0])}"
+    step_by_step = [label for label in order if all(methods[label]["models"][0])]
+    if step_by_step and step_by_step[0] != order[0]:
+        said += f", of those that learn one domain after the other {words(step_by_step[0])}"
+    kindest = min(methods, key=lambda label: methods[label]["general"]["change"])
+    if kindest not in (order[0], *step_by_step[:1]):
+        said += f"; general text is kept best by {words(kindest)}"
+    return f"{said}. The base had {start:.3f}."
+
+
+def main_metric(methods: Mapping[str, Any]) -> str:
+    """The label of the metric that methods are ranked by; with other turns beside it, it names its own."""
+    name = plugin_name(OverallPerformance())
+    metrics = next(iter(methods.values()))["loss"]["metrics"]
+    return name if name in metrics else f"{name} after 0"
+
+
+def _cautions(told: Mapping[str, Any]) -> list[str]:
+    single = [name for name, count in told["documents"].items() if count < 2]
+    said = [f"{', '.join(single)}: one test document, so no metric has an interval."] if single else []
+    if len(told["seeds"]) == 1:
+        said.append("One seed: how much the order of the methods owes to chance is not known; `seeds` takes several.")
+    return said
