@@ -542,3 +542,13 @@ def test_a_plugin_that_is_made_of_another_changes_with_it(tmp_path, monkeypatch)
     assert artifact.code_hash(StayClose) == own
     (copy / "causal.py").write_text("another")
     assert artifact.code_hash(StayClose) != own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process set its peak back")
+def test_what_was_held_before_a_run_is_not_its_memory(world):
+    """Of runs one after the other in a process, each has a peak of its own."""
+    model = open_model(world.base.folder, "fp32", frozen=True)
+    before = torch.ones(1 << 28, dtype=torch.uint8).sum()  # 256 MiB, gone again
+    high = module.peak_memory(model)
+    module.forget_peak(model)
+    assert before > 0 and module.peak_memory(model) < high - (1 << 27)

@@ -58,7 +58,7 @@ class Stream:
     ingest: Ingest = Ingest()
     curate: Curate = field(default_factory=Curate)
     tokenize: Tokenize = Tokenize()
-    train: Train = Train()
+    train: Train = Train(evaluations=1, validation_tokens=5_000)  # every look is at the text of all domains
     evaluate: Evaluate = Evaluate(max_tokens=50_000)
     judge: Judge = Judge()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +85,7 @@ class Run:
         Ctrl-C and SIGTERM end it with KeyboardInterrupt once the step in hand is done, watched and saved, so that
         what is on disk is never half of anything; a second one ends it at once.
         """
+        forget_peak(self.model)
         self._resume()
         with Stop("stopping after this step; once more: at once, going back to the last checkpoint") as stop:
             if not self.curve:
@@ -207,8 +210,18 @@ def due_steps(steps: int, evaluations: int, spacing: Literal["even", "thinning"]
     return {round(first * (steps / first) ** (i / last)) for i in range(evaluations)} | {steps}
 
 
+def forget_peak(model: Model) -> None:
+    """What was held before this run is not its memory: from now on `peak_memory` speaks of what comes."""
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
+    elif sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library, or a /proc that may not be written
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets the peak back to what is held now
+
+
 def peak_memory(model: Model) -> int:
-    """Most bytes held at once: by the accelerator where there is one, else by this process."""
+    """Most bytes held at once since `forget_peak`: by the accelerator where there is one, else by this process."""
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device)
     unit = 1 if sys.platform == "darwin" else 1024
