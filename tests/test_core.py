@@ -22,12 +22,14 @@ from graft.core import seed as seed_module
 from graft.core.artifact import DryStore, NotMade, Store, digest
 from graft.core.bootstrap import levels, paired_change
 from graft.core.errors import UsageError, nearest
+from graft.core.family import Family
 from graft.core.files import as_disk_full, is_held, locked, write_whole
 from graft.core.fingerprint import Fingerprints, Unread
 from graft.core.ledger import Amount, Ledger
 from graft.core.seed import stream
 from graft.core.tally import Tally
-from graft.listing import show_ancestry, show_artifact, show_artifacts
+from graft.listing import show_artifact, show_artifacts
+from graft.why_verb.ancestry import ancestry, show_ancestry
 
 amounts = st.builds(Amount, st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))
 CODE = (seed_module,)
@@ -487,7 +489,7 @@ def test_inputs_are_listed_whatever_they_say(tmp_path, capsys, value):
     second = store.make("tokens", {}, {"corpus": first, "shape": value}, CODE, build_text("two"))
     show_artifacts(store)
     show_artifact(second)
-    show_ancestry(second, store)
+    show_ancestry({"tree": ancestry(second, Family(store.root))})
     said = capsys.readouterr().out
     [listed] = [line for line in said.splitlines() if line.startswith(f" {second.name} ")]
     assert listed.split()[-1] == first.name  # and the other input is no artifact
@@ -512,7 +514,7 @@ def test_ancestry_follows_origins_and_names_what_came_from_outside(tmp_path, cap
     trained = store.make("train", {}, {"base": "77aa", "tokens": docs}, CODE, build_text("2"), origins={"base": "gpt"})
     evidence = store.make("evidence", {}, {"model": "8bb1"}, CODE, build_text("3"), origins={"model": trained.name})
     assert evidence.origins == {"model": trained.name}
-    show_ancestry(evidence, store)
+    show_ancestry({"tree": ancestry(evidence, Family(store.root))})
     lines = [line.strip(" │├└─") for line in capsys.readouterr().out.splitlines()]
     expected = [evidence.name, f"model: {trained.name}", "base: gpt", f"tokens: {docs.name}"]
     assert lines == [*expected, "path 0: /texts [old] (3 files)"]

@@ -168,7 +168,7 @@ def test_a_source_without_validation_or_training_still_renders() -> None:
     del facts["curve"]["validation"]["general"]
     del facts["curve"]["training"]["general"]
     drawn = json.loads(outline(facts).scripts[0])["curves"]["sources"]["general"]
-    assert drawn == {"training": [], "validation": []}
+    assert drawn == {"training": [], "validation": [], "spikes": []}
 
 
 def test_empty_blame_and_no_documents_say_so() -> None:

@@ -16,6 +16,7 @@ from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.ranks import hush, say_fault
 from graft.law_verbs.app import law
 from graft.similarity_verb.app import similarity
+from graft.why_verb.app import why
 
 app = typer.Typer(
     name="graft",
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(law)
 app.command()(similarity)
+app.command()(why)
 
 StoreOption = Annotated[
     Optional[Path], typer.Option("--store", help="Folder of artifacts. \\[default: $GRAFT_STORE, or .graft]")  # noqa: UP045
@@ -128,6 +130,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")] = Path("compared"),
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Score text that was trained on, and mark it.")] = False,
     text_field: Annotated[str, typer.Option(help="Where the text is, in rows: the name of a field.")] = "text",
+    fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -137,7 +140,50 @@ def compare(
 
     settings = {"before": before, "after": after, "text": text, "reference": reference, "out": str(out)}
     settings |= {"ingest": {"text_field": text_field}, "pool": {"seen_too": seen_too}}
-    run_job(build_changed(Versus, settings, changes or []), store, [])
+    run_job(build_changed(Versus, settings, changes or []), store, fail_if or [])
+
+
+@app.command()
+def report(
+    artifacts: Annotated[
+        list[str], typer.Argument(metavar="ARTIFACT...", help="Names of artifacts, or folders that a job wrote.")
+    ],
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Runs side by side",
+    out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")] = Path("reported"),
+    fail_if: GateOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Lay any finished runs side by side on one page: what each gained and forgot, and where it came from."""
+    from graft.gate import limit
+    from graft.jobs.overview import Overview
+    from graft.recipe import build_changed
+
+    settings = {"runs": artifacts, "title": title, "out": str(out), "forget": limit(fail_if or [], "general.change")}
+    run_job(build_changed(Overview, settings, changes or []), store, fail_if or [])
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help='"embedded", a folder in Hugging Face form, or a hub id')],
+    suite: Annotated[
+        list[str], typer.Option(help="File or folder of questions, or a task of lm-eval: its name, or a .yaml file.")
+    ],
+    against: Annotated[str, typer.Option(help="Another model: compared item by item.")] = "",
+    limit: Annotated[int, typer.Option(help="Items of a task, spread over it; 0: all.")] = 0,
+    shots: Annotated[Optional[int], typer.Option(help="Solved items before each.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json, items.parquet.")] = Path("answered"),
+    fail_if: GateOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Ask MODEL the questions of benchmarks, keep every answer, and compare it with another model item by item."""
+    from graft.jobs.benchmark import Benchmark
+    from graft.recipe import build_changed
+
+    settings = {"model": model, "against": against, "suite": suite, "out": str(out)}
+    settings |= {"answer": {"limit": limit, "shots": shots}}
+    run_job(build_changed(Benchmark, settings, changes or []), store, fail_if or [])
 
 
 @app.command()
@@ -151,6 +197,23 @@ def run(
     from graft.recipe import read_recipe
 
     run_job(read_recipe(recipe, changes or []), store, fail_if or [])
+
+
+@app.command()
+def stream(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file with the key stream; recipes/stream.yaml is one.")],
+    fail_if: GateOption = None,
+    changes: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Learn domains one after the other by several methods, and see what each keeps, learns and costs."""
+    from graft.jobs.stream import Stream
+    from graft.recipe import read_recipe
+
+    job = read_recipe(recipe, changes or [])
+    if not isinstance(job, Stream):
+        raise UsageError("this recipe has no stream", where=str(recipe), allowed="the key stream", do="use graft run")
+    run_job(job, store, fail_if or [])
 
 
 @app.command()
@@ -231,18 +294,6 @@ def show(
     from graft.listing import show_artifact
 
     show_artifact(open_store(store).get(artifact))
-
-
-@app.command()
-def why(
-    artifact: Annotated[str, typer.Argument(help="Its name, a beginning of it, or its path.")],
-    store: StoreOption = None,
-) -> None:
-    """Show what an artifact was made from, down to the files."""
-    from graft.listing import show_ancestry
-
-    opened = open_store(store)
-    show_ancestry(opened.get(artifact), opened)
 
 
 @app.command()

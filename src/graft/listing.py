@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
-from rich.tree import Tree
 
 from graft.core.artifact import Artifact, Store
 from graft.core.errors import UsageError, nearest
@@ -25,6 +25,8 @@ SHELVES = {
     "steps": "curation of documents",
     "metrics": "numbers read off evidence",
     "probes": "comparisons of before and after",
+    "methods": "how a stream of domains is learned",
+    "stream_metrics": "numbers read off the matrix of a stream",
     "similarities": "how alike two texts are",
     "laws": "formulas for the loss of a run before it is paid for",
 }
@@ -52,6 +54,8 @@ class Teller:
         console = Console(highlight=False, soft_wrap=True)
         if hasattr(outcome, "summary"):
             console.print(f"\n[bold]{escape(outcome.summary['verdict'])}[/bold]")
+            if (ranking := _ranking(outcome.summary)) is not None:
+                console.print(ranking)
             for note in outcome.summary["notes"]:
                 console.print(f"[dim]{escape(note)}[/dim]")
             if (outcome.out / "model").exists():  # a comparison leaves none
@@ -61,6 +65,35 @@ class Teller:
                 console.print(f"report:  {_plain(outcome.out / 'report.html')}")
         else:
             console.print(f"model: {_plain(outcome / 'model')}")
+
+
+def _ranking(summary: Mapping[str, Any]) -> Table | None:
+    """The methods of a stream in the order of their ranks; other summaries rank nothing."""
+    runs = summary.get("runs")
+    if not isinstance(runs, Mapping) or not runs or not all("rank" in row for row in runs.values()):
+        return None
+    columns = ("rank", "domains", "95 %", "general", "95 %", "forgotten", "time")
+    heads = (
+        Column(name, justify="right", no_wrap=name != "95 %", min_width=8 if name == "95 %" else None)
+        for name in columns
+    )  # intervals give way first
+    table = Table(Column("method", no_wrap=True), *heads, box=None)
+    for row in sorted(runs.values(), key=lambda row: row["rank"]):
+        loss, intervals, general = row["loss"], row["loss_intervals"], row["general"]
+        key = next(name for name in ("overall_performance", "overall_performance-after-0") if name in loss)
+        lost = next((loss[name] for name in ("forgetting", "forgetting-form-max") if name in loss), None)
+        best, worst = row["rank_of_seeds"]
+        table.add_row(
+            escape(row["label"]),
+            f"{row['rank']} ({best}-{worst})" if best < worst else str(row["rank"]),
+            f"{loss[key]:.3f}",
+            " to ".join(f"{end:.3f}" for end in intervals[key] or ()),
+            f"{general['change']:+.1%}",
+            " to ".join(f"{end:+.1%}" for end in general["interval"] or ()),
+            "–" if lost is None else f"{lost:+.3f}",
+            clock(row["cost"]["seconds"]),
+        )
+    return table
 
 
 def show_shelves() -> None:
@@ -117,26 +150,6 @@ def show_artifact(artifact: Artifact) -> None:
     for key in ("settings", "facts", "inputs", "origins", "versions"):
         console.print(f"[bold]{key}[/bold]")
         console.print_json(json.dumps(manifest[key]))
-
-
-def show_ancestry(artifact: Artifact, store: Store) -> None:
-    """The tree of what an artifact was made from, down to the files and models that came from outside."""
-    known = {one.name: one for one in store.artifacts()}
-    tree = _branch(Tree(f"[bold]{_plain(artifact.name)}[/bold]"), artifact, known, set())
-    Console(width=10_000).print(tree)  # paths are not cut: a terminal wraps them
-
-
-def _branch(tree: Tree, artifact: Artifact, known: dict[str, Artifact], seen: set[str]) -> Tree:
-    """Adds the inputs of an artifact, each artifact's own inputs once; an origin stands for the hash of its input."""
-    for role, value in artifact.manifest["inputs"].items():
-        name = value if value in known else artifact.origins.get(role, value)
-        inner = tree.add(f"[dim]{_plain(role)}:[/dim] {_plain(name)}")
-        if name in seen:
-            inner.label = f"{inner.label} [dim](above)[/dim]"
-        elif name in known:
-            seen.add(name)
-            _branch(inner, known[name], known, seen)
-    return tree
 
 
 def _plain(value: object) -> str:

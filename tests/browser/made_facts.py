@@ -62,12 +62,14 @@ def small_facts() -> dict[str, Any]:
             "training_seconds": 83.2,
             "num_parameters": 3_344_064,
         },
+        "run": "train-0123456789ab",
         "curve": {
             "tokens_per_step": 500,
             "training": {
                 "domain": [[step, 5 - step / 20] for step in range(1, 21)],
                 "general": [[step, 4 + (step % 3) / 10] for step in range(2, 21, 2)],
             },
+            "spikes": {"domain": [[7, 4.65, 4.2]], "general": []},
             "rate": [[step, 0.0005 * min(1, step / 4)] for step in range(1, 21)],
             "validation": {"domain": [[0, 5.1], [10, 4.5], [20, 4.08]], "general": [[0, 4.0], [10, 4.2], [20, 4.1]]},
         },

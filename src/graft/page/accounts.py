@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from graft.core.outliers import Spikes
 from graft.page import wording
 from graft.page.panels import FATES, KINDS
 
 UNITS = ("documents", "bytes", "tokens")
+SPIKES_SHOWN = 6  # steps named in words
 
 
 def ledger(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -107,3 +109,15 @@ def _shortened(value: str) -> str:
     """Fingerprints are long and say nothing to the eye; their beginning tells two apart."""
     words = value.split(" ")
     return " ".join(f"{word[:10]}…" if len(word) > 20 and word.isalnum() else word for word in words)
+
+
+def spikes(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The steps whose loss stands out, those that do most first, and by which rule; `steps` is how many there are."""
+    found = [
+        (loss - usual, f"{source} step {wording.count(step)} ({loss:.3f} against {usual:.3f})")
+        for source, points in facts["curve"]["spikes"].items()
+        for step, loss, usual in points
+    ]
+    words = [said for _, said in sorted(found, reverse=True)]
+    more = f" and {len(words) - SPIKES_SHOWN} more" if len(words) > SPIKES_SHOWN else ""
+    return {"steps": len(words), "words": ", ".join(words[:SPIKES_SHOWN]) + more, "rule": Spikes().rule}

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from graft.page import accounts, panels, wording
-from graft.page.facts import ITEMS_SHOWN
+from graft.page.facts import ITEMS_SHOWN, divided
 from graft.page.panels import Axis, last_part, names_of, sort_of, status
 from graft.page.render import FOLDER, PARTS, fill
-from graft.probes.blame import by_class
 
 SCRIPTS = ("tabs.js", "curves.js", "scale.js", "tokens.js")
 FILES = ("contrast.html", *PARTS, "page.css", *SCRIPTS)
@@ -36,6 +35,7 @@ def render_contrast(facts: Mapping[str, Any], *, title: str) -> str:
     unit = UNITS[summary["unit"]]
     merged = "tokens that share a character" if summary["unit"] == "token" else "tokens of the model after"
     data = {"marks": wording.MARKS, "documents": facts["documents"], "unit": "bits per byte", "merged": merged}
+    data |= {"run": facts["run"]}
     ledger = accounts.ledger({"summary": {"split": "test"}, "ledger": facts["ledger"]})
     for row in (row for one in ledger for row in one["fates"] if row["fate"] == "test"):
         row |= COMPARED
@@ -97,40 +97,25 @@ def _measured(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _changes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of the table, the reference last, and the axis that their intervals share."""
     texts = facts["summary"]["texts"]
-    axis = Axis(
-        [float(end) for row in texts.values() for end in (row["change"], *(row["interval"] or ()))],
-        least=0.01,
-        room=0.06,
-    )
-    ticks = axis.ticks()
-    digits = 0 if len(ticks) < 2 or ticks[1] - ticks[0] > 0.0099 else 1
-    return {
-        "ticks": [
-            {"at": axis.at(tick), "word": f"{wording.signed(tick * 100, digits)}{wording.THIN}%"} for tick in ticks
-        ],
-        "zero": axis.at(0),
-        "rows": [_change_row(name, row, facts, axis) for name, row in texts.items()],
-    }
+    axis = panels.changes_axis(texts.values())
+    return panels.marked_axis(axis) | {"rows": [_change_row(name, row, facts, axis) for name, row in texts.items()]}
 
 
 def _change_row(name: str, row: Mapping[str, Any], facts: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
-    interval = row["interval"]
     shown = {"bits": ("bits_per_byte", 4), "words": ("nats_per_word", 3), "nats": ("nats_per_token", 3)}
     perplexity = row["perplexity"] and [
         "beyond measure" if value is None else wording.number(value) for value in row["perplexity"].values()
     ]
-    return {
+    pairs = {
         key: row[unit] and [f"{value:.{digits}f}" for value in row[unit].values()]
         for key, (unit, digits) in shown.items()
-    } | {
+    }
+    return {
+        **pairs,
+        **panels.placed(row, axis),
         "source": f"{name} (reference)" if name == facts["reference"] else name,
         "paths": names_of(facts["paths"][name]),
-        "status": status(row["verdict"]),
         "perplexity": perplexity,
-        "change": wording.change(row["change"]),
-        "interval": interval and [wording.change(end) for end in interval],
-        "dot": axis.at(row["change"]),
-        "span": interval and [axis.at(interval[0]), round(axis.at(interval[1]) - axis.at(interval[0]), 3)],
         "documents": wording.count(row["documents"]),
         "bytes": wording.count(row["bytes"]),
         "seen": row["seen"] and wording.count(row["seen"]),
@@ -152,16 +137,7 @@ def _spans(summary: Mapping[str, Any]) -> str:
 
 
 def _blame(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: {
-            "lost": [row for row in rows[:ITEMS_SHOWN] if row["blame"] > 0],
-            "gained": [row for row in rows[::-1][:ITEMS_SHOWN] if row["blame"] < 0],
-            "classes": by_class(rows),
-            "items": len(rows),
-            "total": sum(row["blame"] for row in rows),
-        }
-        for name, rows in facts["blame"].items()
-    }
+    return {name: divided(rows) for name, rows in facts["blame"].items()}
 
 
 def _told(reference: str) -> str:

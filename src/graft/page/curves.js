@@ -41,8 +41,8 @@ function smoothed(points) {
 function series(name) {
   const curves = facts.curves;
   const place = (points) => points.map(([step, value]) => [step * curves.tokens_per_step, value]);
-  const { training, validation } = curves.sources[name];
-  return { training: place(training), validation: place(validation), rate: place(curves.rate) };
+  const { training, validation, spikes } = curves.sources[name];
+  return { training: place(training), validation: place(validation), rate: place(curves.rate), spikes: place(spikes) };
 }
 
 function scales(data, width, close) {
@@ -116,6 +116,13 @@ function endLabel(svg, data, width) {
   svg.append(draw("text", { class: `end ${sort}`, x: width - ROOM.right, y: 13, "text-anchor": "end" }, words));
 }
 
+/** A step whose loss stands out, at its tip; where means over steps are drawn, above their line. */
+function spike(x, y, step) {
+  const mark = draw("path", { class: "spike", d: `M${x.toFixed(1)},${(y - 2).toFixed(1)}l5,-8h-10z` });
+  mark.append(draw("title", {}, `step ${step} stands out`));
+  return mark;
+}
+
 function plot(svg, key, data, width, close) {
   const scale = scales(data, width, close);
   svg.replaceChildren();
@@ -137,6 +144,9 @@ function plot(svg, key, data, width, close) {
     for (const [tokens, loss] of data.validation) {
       svg.append(draw("circle", { class: "knot", cx: scale.x(tokens), cy: scale.y(loss), r: 3.2 }));
     }
+  }
+  for (const [tokens, loss] of close ? [] : data.spikes) {
+    lines.append(spike(scale.x(tokens), Math.max(ROOM.top, scale.y(loss)), grouped(tokens / facts.curves.tokens_per_step)));
   }
   if (data.validation.length > 1) endLabel(svg, data, width);
   rateStrip(svg, data, scale, width);

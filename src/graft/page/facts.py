@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from graft.core.artifact import Artifact
 from graft.core.evidence import Evidence, read_evidence
+from graft.core.outliers import Spikes
 from graft.core.tally import Tally
 from graft.page.budgeted import Budgeted
 from graft.page.spelling import spelled
@@ -52,6 +53,7 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
         "paths": {name: list(paths) for name, paths in materials.paths.items()},
         "training": materials.trained.facts,
         "curve": read_curve(materials.trained),
+        "run": materials.trained.name,
         "changes": json.loads((materials.findings / "forgetting.json").read_text()),
         "blame": read_blame(materials.findings, list(old)),
         "documents": sample_documents(old, new, materials.corpus),
@@ -70,16 +72,24 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
 
 
 def read_curve(trained: Artifact) -> dict[str, Any]:
-    """Training loss per source and step (means over the step), and validation nats per token per source."""
+    """Training loss per source and step (means over the step), and validation nats per token per source.
+
+    spikes: of each source [step, loss, what is usual there] where the loss stands out.
+    """
     entries = json.loads((trained / "curve.json").read_text())
     training = [entry for entry in entries if "loss" in entry]
     watched = [entry for entry in entries if "validation" in entry]
     shape = trained.facts["shape"]
+    losses = {
+        name: [[entry["step"], Tally(*entry["loss"][name]).mean] for entry in training if name in entry["loss"]]
+        for name in trained.facts["tokens"]
+    }
     return {
         "tokens_per_step": shape["rows"] * shape["window"],
-        "training": {
-            name: [[entry["step"], Tally(*entry["loss"][name]).mean] for entry in training if name in entry["loss"]]
-            for name in trained.facts["tokens"]
+        "training": losses,
+        "spikes": {
+            name: [[*points[at], usual] for at, usual in Spikes()([loss for _, loss in points])]
+            for name, points in losses.items()
         },
         "rate": [[entry["step"], entry["rate"]] for entry in training],
         "validation": {
@@ -95,12 +105,11 @@ def read_blame(findings: Artifact, sources: list[str]) -> dict[str, Any]:
     if not path.exists():
         return {}
     rows = json.loads(path.read_text())
-    return {name: _blame_of(name, rows) for name in sources}
+    return {name: divided([row for row in rows if row["source"] == name]) for name in sources}
 
 
-def _blame_of(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The items that gained and lost most, the classes, and sums that let a reader check the total."""
-    mine = [row for row in rows if row["source"] == name]
+def divided(mine: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of one source's rows the items that gained and lost most, the classes, and sums by which the total is checked."""
     return {
         "lost": [row for row in mine[:ITEMS_SHOWN] if row["blame"] > 0],
         "gained": [row for row in mine[::-1][:ITEMS_SHOWN] if row["blame"] < 0],

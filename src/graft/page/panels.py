@@ -116,7 +116,8 @@ def plugin(entry: Any) -> str:
         return str(entry)
     words = []
     for name, settings in entry.items():
-        inner = ", ".join(f"{key} {value}" for key, value in settings.items()) if isinstance(settings, Mapping) else ""
+        said = settings.items() if isinstance(settings, Mapping) else ()
+        inner = ", ".join(f"{key} {value}" for key, value in said if value not in (None, "", []))
         words.append(f"{name} ({inner})" if inner else str(name))
     return ", ".join(words)
 
@@ -155,18 +156,41 @@ def sort_of(value: float) -> str:
 
 def changes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of the before/after table and the axis that their intervals share."""
-    ends = [float(end) for row in facts["changes"] for end in (row["change"], *(row["interval"] or ()))]
-    axis = Axis(ends, least=0.01, room=0.06)
-    ticks = axis.ticks()
-    digits = 0 if len(ticks) < 2 or ticks[1] - ticks[0] > 0.0099 else 1
+    axis = changes_axis(facts["changes"])
     return {
-        "ticks": [
-            {"at": axis.at(tick), "word": f"{wording.signed(tick * 100, digits)}{wording.THIN}%"} for tick in ticks
-        ],
-        "zero": axis.at(0),
+        **marked_axis(axis),
         "scored": SCORED[facts["summary"]["split"]],
         "rows": [_change_row(row, facts, axis) for row in facts["changes"]],
         "known": known_text(facts),
+    }
+
+
+def changes_axis(rows: Iterable[Mapping[str, Any]]) -> Axis:
+    """The axis that the changes of all rows share, and their intervals."""
+    ends = [float(end) for row in rows for end in (row["change"], *(row["interval"] or ()))]
+    return Axis(ends, least=0.01, room=0.06)
+
+
+def marked_axis(axis: Axis) -> dict[str, Any]:
+    """Its ticks, in percent, and where its 0 is."""
+    ticks = axis.ticks()
+    digits = 0 if len(ticks) < 2 or ticks[1] - ticks[0] > 0.0099 else 1
+    words = [f"{wording.signed(tick * 100, digits)}{wording.THIN}%" for tick in ticks]
+    return {
+        "ticks": [{"at": axis.at(tick), "word": word} for tick, word in zip(ticks, words, strict=True)],
+        "zero": axis.at(0),
+    }
+
+
+def placed(row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
+    """A relative change in words and on the axis: its verdict, its interval and where both lie."""
+    interval = row["interval"]
+    return {
+        "status": status(row["verdict"]),
+        "change": wording.change(row["change"]),
+        "interval": interval and [wording.change(end) for end in interval],
+        "dot": axis.at(row["change"]),
+        "span": interval and [axis.at(interval[0]), round(axis.at(interval[1]) - axis.at(interval[0]), 3)],
     }
 
 
@@ -180,19 +204,13 @@ def known_text(facts: Mapping[str, Any]) -> str:
 
 def _change_row(row: Mapping[str, Any], facts: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
     scored = facts["scored"].get(row["source"], {})
-    interval = row["interval"]
     bits, perplexity = row["bits_per_byte"], row["perplexity"]
-    return {
+    return placed(row, axis) | {
         "source": row["source"],
         "paths": names_of(facts["paths"].get(row["source"], [])),
-        "status": status(row["verdict"]),
         "nats": [f"{row[side]:.3f}" for side in ("before", "after")],
         "bits": [f"{bits[side]:.3f}" for side in ("before", "after")],
         "perplexity": [wording.number(perplexity[side]) for side in ("before", "after")],
-        "change": wording.change(row["change"]),
-        "interval": [wording.change(end) for end in interval] if interval else None,
-        "dot": axis.at(row["change"]),
-        "span": [axis.at(interval[0]), round(axis.at(interval[1]) - axis.at(interval[0]), 3)] if interval else None,
         "documents": _of_split(row["documents"], scored.get("documents_of_split")),
         "tokens": _of_split(row["tokens"], scored.get("tokens_of_split")),
     }

@@ -24,6 +24,7 @@ function legend(data) {
   const add = (sort, words) => {
     const swatch = draw("svg", { viewBox: "0 0 26 10", "aria-hidden": "true" });
     swatch.append(draw("line", { class: sort, x1: 0, x2: 26, y1: 5, y2: 5 }));
+    if (sort === "spike") swatch.replaceChildren(draw("path", { class: sort, d: "M13,9l5,-8h-10z" }));
     if (sort === "held") swatch.append(draw("circle", { class: "knot", cx: 13, cy: 5, r: 3 }));
     const entry = make("span", {}, words);
     entry.prepend(swatch);
@@ -31,6 +32,7 @@ function legend(data) {
   };
   if (data.validation.length) { add("held", "validation"); add("start", "validation at step 0"); }
   if (data.training.length) add("smooth", "training, smoothed (pale: single steps)");
+  if (data.spikes.length) add("spike", "a step that stands out");
   return list;
 }
 

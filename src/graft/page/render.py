@@ -16,7 +16,7 @@ from graft.page import accounts, frontier, panels, wording
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("tabs.js", "curves.js", "reading.js", "labels.js", "frontier.js", "scale.js", "tokens.js")
-PARTS = ("macros.html", "blame.html", "ledger.html", "settings.html")  # that this page and contrast.html share
+PARTS = ("frame.html", "macros.html", "blame.html", "ledger.html", "settings.html")  # that the pages share
 FILES = ("template.html", *PARTS, "page.css", *SCRIPTS)
 UNIT = {"nats": "nats per token", "things": "Vocabulary items"}
 POINTS_DRAWN = 800  # of a curve; more are averaged, which keeps the page small after a long run
@@ -40,6 +40,8 @@ def render_page(facts: Mapping[str, Any], *, title: str) -> str:
         changes=panels.changes(facts),
         cost=frontier.cost(facts),
         sources=list(facts["summary"]["tokens"]),
+        run=facts["run"],
+        spikes=accounts.spikes(facts),
         blame=panels.blame(facts),
         unit=UNIT,
         num_documents=len(facts["documents"]),
@@ -84,6 +86,7 @@ def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:
     curve = facts["curve"]
     return {
         "marks": wording.MARKS,
+        "run": facts["run"],
         "curves": {
             "tokens_per_step": curve["tokens_per_step"],
             "rate": thinned(curve["rate"]),
@@ -91,6 +94,7 @@ def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:
                 name: {
                     "training": thinned(curve["training"].get(name, [])),
                     "validation": finite(curve["validation"].get(name, [])),
+                    "spikes": finite(curve["spikes"].get(name, [])),
                 }
                 for name in facts["summary"]["tokens"]
             },

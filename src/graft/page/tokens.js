@@ -37,6 +37,7 @@ function about(one) {
     fact("source", one.source), ...one.label ? [] : [fact("chosen because it", { "gained most": "gained most per token", "lost most": "lost most per token",
       "gained least": "gained least per token", "lost least": "lost least per token", "in the middle": "stands in the middle" }[one.why] ?? one.why)],
     fact("origin", make("bdi", {}, one.parents.join(", ") || "unknown")),
+    ...facts.run && one.position !== undefined ? [fact("more", make("code", {}, `graft why ${facts.run} ${one.source}:${one.position}`))] : [],
     fact("mean", `${one.before.toFixed(3)} → ${one.after.toFixed(3)} ${facts.unit ?? "nats per token"}`),
     fact("likelier now", `${better} of ${one.tokens.length}`), make("span", {}, make("b", {}, cut)),
   ];

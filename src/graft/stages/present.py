@@ -94,6 +94,19 @@ def summarize(shown: Shown) -> dict[str, Any]:
     }
 
 
+ROW_NUMBERS = (
+    *("change", "interval.0", "interval.1", "documents", "bytes", "words", "units", "before", "after", "seen"),
+    *(f"{key}.{side}" for key in ("tokens", "bits_per_byte") for side in ("before", "after")),
+    *(f"{key}.{side}" for key in ("nats_per_word", "nats_per_token", "perplexity") for side in ("before", "after")),
+    *(f"left_out.{key}" for key in ("documents", "characters", "marks")),
+)
+
+
+def number_keys(texts: Sequence[str]) -> list[str]:
+    """The dotted path of every number that a summary of these texts holds, whatever its words (some may be null)."""
+    return [f"texts.{text}.{key}" for text in texts for key in ROW_NUMBERS]
+
+
 def sentence(name: str, row: Mapping[str, Any]) -> str:
     """The verdict on one text, and who did it: the word or the item that makes up more of it first."""
     words = {"improved": "is predicted better", "worse": "is predicted worse"}.get(
@@ -153,6 +166,7 @@ def _facts(shown: Shown, summary: dict[str, Any], settings: Present) -> dict[str
     manifest = shown.contrast.manifest
     return {
         "summary": summary,
+        "run": shown.contrast.name,
         **{probe: _by_source(shown, probe) for probe in ("blame", "left_out", "terms")},
         "documents": documents(shown, settings),
         "documents_of": sum(row["documents"] for row in summary["texts"].values()),
