@@ -264,7 +264,7 @@ def test_a_wrong_gate_is_named_before_any_work(world, tmp_path, condition, words
 def test_a_gate_needs_a_summary(tmp_path):
     (tmp_path / "recipe.yaml").write_text("pretrain: {}")
     process = call("run", tmp_path / "recipe.yaml", "--fail-if", "steps > 1", "--store", tmp_path / "store")
-    assert process.returncode == 2 and "Pretrain has no numbers" in process.stderr
+    assert process.returncode == 2 and "the job pretrain leaves no numbers" in process.stderr
     assert not (tmp_path / "store").exists()
 
 

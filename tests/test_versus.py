@@ -457,6 +457,48 @@ def test_the_command_and_the_recipe_are_one(world, before, stripped, fresh, tmp_
     assert proof.returncode == 2 and "trains nothing" in proof.stderr
 
 
+def numbers(value: object, path: str = "") -> set[str]:
+    """The dotted path of every number."""
+    if isinstance(value, dict):
+        return {key for name, below in value.items() for key in numbers(below, f"{path}.{name}" if path else name)}
+    if isinstance(value, list | tuple):
+        return {key for place, below in enumerate(value) for key in numbers(below, f"{path}.{place}")}
+    return {path} if isinstance(value, int | float) else set()
+
+
+def test_the_keys_of_a_summary_are_known_before_it_is_there(world, before, stripped, other_tokenizer, fresh, tmp_path):
+    for after in (stripped, other_tokenizer):  # of tokens, and of spans
+        job = Versus(
+            str(before.folder), str(after.folder), (str(fresh),), str(world.general), out=str(tmp_path / "out")
+        )
+        found = numbers(job(world.store).summary)
+        beside = {key for key in found if ".cause." in key or ".without." in key}  # named by words of the text itself
+        keys = set(job.number_keys())
+        assert found - beside <= keys and {"texts.fresh.change", "texts.general.bits_per_byte.after"} <= keys
+        if after is stripped:
+            assert found - beside == keys
+
+
+@pytest.mark.parametrize(
+    ("condition", "code", "words"),
+    [
+        ("texts.fresh.change > 0%", 3, "texts.fresh.change is"),
+        ("texts.fresh.change < 0%", 0, ""),
+        ("texts.fresh.interval.0 > -1", 3, "texts.fresh.interval.0 is"),
+        ("texts.fresh.chnge > 0", 2, 'did you mean "texts.fresh.change"?'),
+        ("general.change > 0", 2, "summary.json has no number"),
+    ],
+)
+def test_a_gate_closes_on_a_comparison(world, before, stripped, fresh, tmp_path, condition, code, words):
+    out = tmp_path / "out"
+    process = call(
+        "compare", before.folder, stripped.folder, "--text", fresh, "--out", out, "--store", world.store.root,
+        "--fail-if", condition,
+    )  # fmt: skip
+    assert process.returncode == code and words in process.stderr, process.stderr
+    assert (out / "report.html").exists() == (code != 2)
+
+
 def test_wrong_commands_exit_with_2(world, before, fresh, tmp_path):
     for arguments, words_said in (
         ((before.folder, "nowhere/at/all", "--text", fresh), "no such folder"),

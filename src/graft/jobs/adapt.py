@@ -22,7 +22,7 @@ from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.examine import Examine, examine
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.recall import SAMPLED, Recall, check_sampled, recall
-from graft.stages.report import Report, report
+from graft.stages.report import Report, number_keys, report
 from graft.stages.tokenize import Tokenize, tokenize
 from graft.stages.train import Train, teachers_of, train
 
@@ -96,6 +96,10 @@ class Adapt:
         contents = {"model": trained / "model"} | adapter | {name: page / name for name in PAGES}
         put_out(folder, contents, gone=() if adapter else ("adapter",))
         return Outcome(folder, json.loads((page / "summary.json").read_text()), made)
+
+    def number_keys(self) -> list[str]:
+        """The dotted path of every number of summary.json, known before it is there."""
+        return number_keys(list(self.sources))
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""

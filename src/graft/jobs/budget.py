@@ -19,6 +19,7 @@ from graft.schedules.constant import Constant
 from graft.stages.choose import Choose, choose
 from graft.stages.evaluate import evaluate
 from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
+from graft.stages.report import BUDGET_NUMBERS
 from graft.stages.tell import tell_notes
 from graft.stages.tokenize import sources
 from graft.stages.train import Train, TrainingShape, train
@@ -118,6 +119,10 @@ class Budget:
         if model is None:
             raise GateClosed(summary["verdict"], where=str(folder / "report.html"), do=summary["budget"]["advice"])
         return Outcome(folder, summary, made)
+
+    def number_keys(self) -> list[str]:
+        """The dotted path of every number of summary.json, known before it is there."""
+        return [*self.adapt.number_keys(), *BUDGET_NUMBERS]
 
     def make(self, store: Store) -> tuple[list[Artifact], Base | None]:
         """Every artifact in the order in which it is made, the report last, and the model that is handed over."""

@@ -11,7 +11,7 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.outlet import check_out, put_out
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
-from graft.stages.compare import Compare, compare
+from graft.stages.compare import Compare, compare, number_keys
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.extend import Growth, extend
@@ -69,6 +69,10 @@ class Extend:
         trained, comparison = (next(one for one in made if one.kind == kind) for kind in ("train", "comparison"))
         put_out(folder, {"model": trained / "model", "summary.json": comparison / "summary.json"})
         return Outcome(folder, json.loads((comparison / "summary.json").read_text(encoding="utf-8")), made)
+
+    def number_keys(self) -> list[str]:
+        """The dotted path of every number of summary.json, known before it is there."""
+        return number_keys(list(self.sources))
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made: the base's own first."""

@@ -61,6 +61,10 @@ class Pretrain:
         notes = {"training.json": json.dumps(training_notes(trained), indent=1)}
         return put_out(folder, {"model": trained / "model"}, {"model": notes})
 
+    def number_keys(self) -> list[str]:
+        """None: it leaves a model and no summary."""
+        return []
+
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}

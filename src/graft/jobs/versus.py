@@ -19,7 +19,7 @@ from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.heritage import Heritage, heritage
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.pool import Pool, pool
-from graft.stages.present import Present, Shown, present
+from graft.stages.present import Present, Shown, number_keys, present
 from graft.stages.tokenize import tokenize
 
 UNKNOWN = (
@@ -78,6 +78,10 @@ class Versus:
         made = self.make(store)
         put_out(folder, {name: made[-1] / name for name in PAGES})
         return Outcome(folder, json.loads((made[-1] / "summary.json").read_text(encoding="utf-8")), made)
+
+    def number_keys(self) -> list[str]:
+        """The dotted path of every number of summary.json, known before it is there."""
+        return number_keys(list(self.sources))
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""

@@ -90,6 +90,19 @@ def _build(
     draft.facts |= {"verdict": summary["verdict"]}
 
 
+def number_keys(sources: Sequence[str]) -> list[str]:
+    """The dotted path of every number that a summary of these sources holds (some may be null in it)."""
+    models, per = ("base", "extended", "trained"), ("tokens", "tokens_per_byte", "tokens_per_word")
+    rows = [
+        *("change", "interval.0", "interval.1", "documents", "bytes"),
+        *(f"{key}.{model}" for key in ("bits_per_byte", "tokens_scored") for model in models),
+        *(f"fertility.{key}" for key in ("documents", "bytes", "words")),
+        *(f"fertility.{side}.{key}" for side in ("before", "after") for key in per),
+    ]
+    whole = ["tokens_added", "first_new", "idle", "num_trained", "rate", "seed"]
+    return [*whole, *(f"tokens.{name}" for name in sources), *(f"{name}.{key}" for name in sources for key in rows)]
+
+
 def _sizes(corpus: Artifact, source: str) -> dict[int, int]:
     """UTF-8 bytes of every document by its position."""
     table = pq.read_table(corpus / f"{source}.parquet", columns=["position", "num_bytes"])
