@@ -19,10 +19,14 @@ from graft.core.dialogue import Dialogue
 from graft.core.errors import UsageError
 from graft.core.fingerprint import Unread
 from graft.core.progress import clock
+from graft.itinerary import Itinerary
 from graft.jobs.adapt import Adapt
+from graft.jobs.benchmark import Benchmark
 from graft.jobs.budget import Budget
 from graft.jobs.extend import Extend
+from graft.jobs.overview import Overview
 from graft.jobs.pretrain import Pretrain
+from graft.jobs.stream import Stream
 from graft.jobs.versus import Versus
 from graft.stages.recall import SAMPLED
 from graft.stages.survey import survey
@@ -36,6 +40,7 @@ SAMPLE_TO_TRAIN = 2.5  # a third of the arithmetic, but token by token: measured
 # products: measured with them (0.33 against 0.22 TFLOP/s on 2 cores), a guess without.
 TRAIN_TO_PRODUCT = {True: 1.4, False: 0.5}
 PROCESS_BYTES = 0.6e9  # Python, torch and transformers, before the first weight
+EVIDENCE_BYTES = 11.0  # on disk, of a token that was scored
 BYTES_PER_TOKEN = 4.0  # of text, where there is no tokenizer to ask yet
 
 
@@ -77,6 +82,7 @@ class Forecast:
     pilot_tokens: int = 0  # of all of them
     forget: float = 0.0  # largest rise of the general loss that is allowed; 0: no budget
     ratios: tuple[float, ...] = ()  # shares of domain text of the pilots
+    itinerary: Itinerary | None = None  # of a stream, whose first training is that of `shape` and `mixture`
 
 
 @dataclass(frozen=True)
@@ -88,17 +94,19 @@ class _Planned:
     training_notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def forecast(job: Adapt | Budget | Extend | Pretrain | Versus, store: Store) -> Forecast:
+def forecast(job: Adapt | Benchmark | Budget | Extend | Overview | Pretrain | Versus, store: Store) -> Forecast:
     """Look at the inputs of a job for a moment. Errors: as the job's own, for what can be seen without running it."""
-    if isinstance(job, Versus):
+    if isinstance(job, Benchmark | Overview | Versus):
         raise UsageError(
             "this recipe compares and trains nothing, and a plan is made of a training",
-            allowed="adapt, budget, extend or pretrain",
+            allowed="adapt, budget, extend, pretrain or stream",
             do="run it: every stage that is done already is found",
         )
     there, complete = _look_for(job, store)
     if isinstance(job, Budget):
         return _with_pilots(job, there, complete, store)
+    if isinstance(job, Stream):
+        return _with_turns(job, there, complete, store)
     return _forecast(job, there, complete, store)
 
 
@@ -123,6 +131,52 @@ def _with_pilots(job: Budget, there: list[Artifact], complete: bool, store: Stor
     return replace(
         one, pilots=pilots, pilot_tokens=tokens, seconds=seconds, forget=job.forget, ratios=job.pilots.ratios
     )
+
+
+def _with_turns(job: Stream, there: list[Artifact], complete: bool, store: Store) -> Forecast:
+    """A stream: its trainings one after the other, and a look at every text after each."""
+    base = Base.find(job.base, weights=False)
+    tokens = next((artifact for artifact in there if artifact.kind == "tokens"), None)
+    sources = _counted(job, tokens) if tokens else _foretold(job, base)
+    size, config = base.num_parameters, base.config
+    itinerary = Itinerary.of(job, base, {name: round(source.splits["train"]) for name, source in sources.items()})
+    trainings, first = itinerary.trainings, itinerary.trainings[0]
+    names = {artifact.name: artifact.kind for artifact in there}  # each once: what methods share is found again
+    done = Counter(names.values())
+    pace = train_flops(store) / (6 * size)
+    limit = job.evaluate.max_tokens or float("inf")
+    scored = sum(min(source.splits["test"], limit) for source in sources.values())
+    precise = 3 if job.evaluate.precision == "fp32" else 1
+    models = 1 + len(trainings)
+    seconds = {} if tokens else _until_tokens(sources, pace, done)
+    seconds |= {"train": sum(one.shape.tokens for one in trainings[done["train"] :]) / pace}
+    seconds |= {"evidence": (models - done["evidence"]) * scored / pace * SCORE_TO_TRAIN * precise}
+    return Forecast(
+        base=job.base,
+        num_parameters=size,
+        sources=sources,
+        mixture={name: count / first.shape.tokens for name, count in first.tokens.items()},
+        shape=first.shape,
+        objective=type(job.train.objective).__name__,
+        memory_bytes=max(_memory(size, one.shape, config, num_teachers=one.num_teachers) for one in trainings),
+        disk_bytes=_disk(size, sources) + 2 * size * (len(trainings) - 2) + EVIDENCE_BYTES * scored * models,
+        seconds={} if complete else seconds,
+        done=list(names),
+        complete=complete,
+        itinerary=itinerary,
+    )
+
+
+def _until_tokens(sources: Mapping[str, SourceForecast], pace: float, done: Counter[str]) -> dict[str, float]:
+    """Seconds of the stages before the first training. pace: tokens trained on per second."""
+    text = sum(source.text_bytes for source in sources.values())
+    seconds = {
+        "docs": sum(_reading(source, pace) for source in list(sources.values())[done["docs"] :]),
+        "corpus": text / CURATE_BYTES,
+        "tokens": text / ENCODE_BYTES,
+    }
+    needed = {"docs": len(sources)}
+    return {kind: value for kind, value in seconds.items() if done[kind] < needed.get(kind, 1)}
 
 
 def _forecast(job: Adapt | Extend | Pretrain, there: list[Artifact], complete: bool, store: Store) -> Forecast:
@@ -154,7 +208,7 @@ def _forecast(job: Adapt | Extend | Pretrain, there: list[Artifact], complete: b
     )
 
 
-def _look_for(job: Adapt | Budget | Extend | Pretrain, store: Store) -> tuple[list[Artifact], bool]:
+def _look_for(job: Adapt | Budget | Extend | Pretrain | Stream, store: Store) -> tuple[list[Artifact], bool]:
     """The artifacts of this job that are there, up to the first that is not; and whether they are all of them."""
     found: list[Artifact] = []
     try:
@@ -164,7 +218,7 @@ def _look_for(job: Adapt | Budget | Extend | Pretrain, store: Store) -> tuple[li
     return found, True
 
 
-def _counted(job: Adapt | Extend | Pretrain, tokens: Artifact) -> dict[str, SourceForecast]:
+def _counted(job: Adapt | Extend | Pretrain | Stream, tokens: Artifact) -> dict[str, SourceForecast]:
     ledger = tokens.ledger
     return {
         name: SourceForecast(
@@ -185,7 +239,7 @@ def _counted(job: Adapt | Extend | Pretrain, tokens: Artifact) -> dict[str, Sour
     }
 
 
-def _foretold(job: Adapt | Extend | Pretrain, base: Any) -> dict[str, SourceForecast]:
+def _foretold(job: Adapt | Extend | Pretrain | Stream, base: Any) -> dict[str, SourceForecast]:
     return {
         name: _sampled(job, base) if paths == (SAMPLED,) and isinstance(job, Adapt) else _foretell(job, base, paths)
         for name, paths in job.sources.items()
@@ -209,7 +263,7 @@ def _sampled(job: Adapt, base: Any) -> SourceForecast:
     )
 
 
-def _splits(job: Adapt | Extend | Pretrain, tokens: float, per_byte: float) -> dict[str, float]:
+def _splits(job: Adapt | Extend | Pretrain | Stream, tokens: float, per_byte: float) -> dict[str, float]:
     """Tokens by split, of usable text. per_byte: tokens in a byte of it."""
     split = job.curate.split
     most = split.most * per_byte if split.most else float("inf")
@@ -217,7 +271,7 @@ def _splits(job: Adapt | Extend | Pretrain, tokens: float, per_byte: float) -> d
     return {"train": tokens - test - validation, "validation": validation, "test": test}
 
 
-def _foretell(job: Adapt | Extend | Pretrain, base: Any, paths: tuple[str, ...]) -> SourceForecast:
+def _foretell(job: Adapt | Extend | Pretrain | Stream, base: Any, paths: tuple[str, ...]) -> SourceForecast:
     seen = survey(paths, job.ingest, budget_seconds=0.4, budget_bytes=400_000)
     scale = 1 / seen.share_seen if seen.share_seen else 1.0
     text_bytes = seen.text_total if seen.share_seen else seen.bytes_total  # nothing seen: by the size of the files
@@ -344,19 +398,11 @@ def show_forecast(one: Forecast) -> None:
             console.print(f"{name}: nothing to drop in what was looked at")
     if not all(source.exact for source in one.sources.values()):
         console.print("[dim]Text that training and test share is found while running.[/dim]")
-    mixture = ", ".join(
-        f"{round_number(share * one.shape.tokens)} of {name} "
-        f"({share * one.shape.tokens / max(1, one.sources[name].splits['train']):.2f} passes)"
-        for name, share in one.mixture.items()
-    )
     console.print(f"\nbase      {one.base}, {one.num_parameters:,} parameters")
-    if one.pilots:
-        mixture = "the share of domain text is to be chosen"
-    console.print(f"training  {one.objective}, {round_number(one.shape.tokens)} tokens: {mixture}")
-    console.print(
-        f"          {one.shape.steps:,} steps of {one.shape.rows} rows of {one.shape.window}, "
-        f"{one.shape.micro_rows} at once, peak rate {one.shape.rate:.2g}, warming up from {one.shape.warm_from:.2g}"
-    )
+    if one.itinerary:
+        one.itinerary.show(console)
+    else:
+        _show_training(one, console)
     if one.pilots:
         console.print(
             f"budget    general loss may rise by {100 * one.forget:.3g} %; where the run breaks it, it is walked back"
@@ -376,6 +422,22 @@ def show_forecast(one: Forecast) -> None:
     console.print(f"disk      about {one.disk_bytes / 1e6:,.0f} MB")
     console.print(f"time      about {clock(sum(one.seconds.values()))} ({stages})")
     console.print(f"done      {', '.join(one.done) or 'nothing yet'}")
+
+
+def _show_training(one: Forecast, console: Console) -> None:
+    """Its mixture, its steps, its rate."""
+    mixture = ", ".join(
+        f"{round_number(share * one.shape.tokens)} of {name} "
+        f"({share * one.shape.tokens / max(1, one.sources[name].splits['train']):.2f} passes)"
+        for name, share in one.mixture.items()
+    )
+    if one.pilots:
+        mixture = "the share of domain text is to be chosen"
+    console.print(f"training  {one.objective}, {round_number(one.shape.tokens)} tokens: {mixture}")
+    console.print(
+        f"          {one.shape.steps:,} steps of {one.shape.rows} rows of {one.shape.window}, "
+        f"{one.shape.micro_rows} at once, peak rate {one.shape.rate:.2g}, warming up from {one.shape.warm_from:.2g}"
+    )
 
 
 def round_number(value: float) -> str:
