@@ -54,65 +54,92 @@ class _Ask(NamedTuple):
     ending_N: NDArray[np.int64]
 
 
-def score_endings(
-    model: Model,
-    endings: Sequence[Ending],
-    *,
-    window: int,
-    tokens: int = TOKENS,
-    watch: Callable[[int], None] = lambda endings: None,
-) -> Scored:
-    """nats of every ending, given all of its context. A decoder's; whatever is longer than the window is cut before.
+class EndingScorer:
+    """nats of endings, each given all of its context, by a decoder.
 
     A prefix that several texts share (a question's choices, the examples before all questions) is read once: texts
     lie in rows as tries (graft.tensors.tries), under a mask that shows each token its own way alone. Only the places
     that an ending is predicted from go through the vocabulary, each once. Models that take no mask of ours (flash
-    attention, recurrence, sliding windows shorter than a text) read each text by itself, packed. What was scored may
-    differ between the two ways in the last bits.
-
-    tokens: read at once; halved where memory does not hold them. watch: called with how many endings were done.
-    Errors: NotFinite naming the places whose nats are not a number.
+    attention, recurrence, sliding windows shorter than a text) read each text by itself, packed; the first texts tell,
+    read both ways. The two ways differ in the last bits. tokens: read at once; halved where memory does not hold them.
     """
-    assert all(0 < one.size < len(one.ids) <= window + 1 for one in endings), "an ending without context, or too long"
-    nats_E, greedy_E = np.zeros(len(endings)), np.ones(len(endings), bool)
-    shares = _shares(model, endings, window)
-    for first in range(0, len(endings), BLOCK):
-        block = range(first, min(first + BLOCK, len(endings)))
-        reads = [endings[e].ids[:-1] for e in block]
-        waiting = [rows for rows in batches(lay(reads, _width(model)) if shares else _alone(reads), tokens)][::-1]
-        while waiting:
-            rows = waiting.pop()
+
+    def __init__(self, model: Model, window: int, tokens: int = TOKENS) -> None:
+        self.model, self.window, self.tokens = model, window, tokens
+        self.takes_masks: bool | None = None  # None: not asked yet
+
+    def __call__(self, endings: Sequence[Ending], watch: Callable[[int], None] = lambda endings: None) -> Scored:
+        """watch: called with how many endings were done. Errors: NotFinite naming places whose nats are no number."""
+        too_long = [one.place for one in endings if not 0 < one.size < len(one.ids) <= self.window + 1]
+        assert not too_long, f"an ending without context, or longer than the window: {too_long[:3]}"
+        nats_E, greedy_E = np.zeros(len(endings)), np.ones(len(endings), bool)
+        shares = bool(endings) and self._shares(endings)
+        for first in range(0, len(endings), BLOCK):
+            block = endings[first : first + BLOCK]
+            reads = [one.ids[:-1] for one in block]
+            waiting = batches(lay(reads, _width(self.model)) if shares else _alone(reads), self.tokens)[::-1]
+            while waiting:
+                rows = waiting.pop()
+                ask = _asked(rows, block)
+                try:
+                    nats_N, greedy_N = _read(self.model, rows, ask, shares=shares, window=self.window)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_memory(error) or len(rows) == 1:
+                        raise
+                    waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                    continue
+                np.add.at(nats_E, first + ask.ending_N, nats_N)
+                np.logical_and.at(greedy_E, first + ask.ending_N, greedy_N)
+                watch(sum(len(row.paths) for row in rows))
+        broken = [endings[e].place for e in np.flatnonzero(~np.isfinite(nats_E)).tolist()]
+        if broken:
+            raise NotFinite(
+                "what the model makes of these items is not a number",
+                broken,
+                do="look at these places; if nothing is wrong there, the model is: if it was just trained, train with "
+                "a lower train.rate or with precision fp32, else fetch its files again",
+            )
+        return Scored(nats_E, greedy_E)
+
+    def _shares(self, endings: Sequence[Ending]) -> bool:
+        """Whether rows may be tries: the mask is seen to, and the first texts, read both ways, come to the same."""
+        model, config = self.model, self.model.hf.config.get_text_config()
+        sliding = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+        if sliding and max(len(one.ids) for one in endings) > sliding:
+            return False
+        if self.takes_masks is None:
+            self.takes_masks = model.packs and not model.flash and self._same_both_ways(endings)
+            if not self.takes_masks:
+                model.notes.append(APART.format(model.hf.config.model_type))
+        return self.takes_masks
+
+    def _same_both_ways(self, endings: Sequence[Ending]) -> bool:
+        few = list(_few(endings))
+        reads = [one.ids[:-1] for one in few]
+        found = []
+        for rows, shares in ((_alone(reads), False), (lay(reads, 1 << 20), True)):  # whatever can be shared is
+            ask = _asked(rows, few)
             try:
-                ask = _asked(rows, endings, first)
-                nats_N, greedy_N = _read(model, rows, ask, shares=shares, window=window)
-            except (RuntimeError, MemoryError) as error:
-                if not is_memory(error) or len(rows) == 1:
+                nats_N, _ = _read(self.model, rows, ask, shares=shares, window=self.window)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                if is_memory(error) or not shares:
                     raise
-                waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-                continue
-            np.add.at(nats_E, ask.ending_N, nats_N)
-            np.logical_and.at(greedy_E, ask.ending_N, greedy_N)
-            watch(sum(len(row.paths) for row in rows))
-    broken = [endings[e].place for e in np.flatnonzero(~np.isfinite(nats_E))]
-    if broken:
-        raise NotFinite(
-            "what the model makes of these items is not a number",
-            broken,
-            do="look at these places; if nothing is wrong there, the model is: if it was just trained, train with a "
-            "lower train.rate or with precision fp32, else fetch its files again",
-        )
-    return Scored(nats_E, greedy_E)
+                return False
+            found.append(nats_N[np.lexsort((ask.target_N, ask.place_N, ask.ending_N))])
+        if not np.isfinite(found[0]).all():
+            return True  # nothing can be compared; the items will be named
+        return bool(np.abs(found[0] - found[1]).max() <= SHARED_TOLERANCE[self.model.precision])
 
 
-def _asked(rows: Sequence[Row], endings: Sequence[Ending], first: int) -> _Ask:
+def _asked(rows: Sequence[Row], endings: Sequence[Ending]) -> _Ask:
     width = rounded(max(len(row.tokens) for row in rows))
     places, targets, numbers = [], [], []
     for b, row in enumerate(rows):
         for number, path in row.paths.items():
-            ending = endings[first + number]
+            ending = endings[number]
             places.append(b * width + path[-ending.size :])
             targets.append(ending.ids[-ending.size :])
-            numbers.append(np.full(ending.size, first + number))
+            numbers.append(np.full(ending.size, number))
     return _Ask(np.concatenate(places), np.concatenate(targets), np.concatenate(numbers))
 
 
@@ -193,38 +220,8 @@ def _width(model: Model) -> int:
     return int(model.hf.config.get_text_config().hidden_size)
 
 
-def _shares(model: Model, endings: Sequence[Ending], window: int) -> bool:
-    """Whether rows may be tries: the mask is seen to, and some texts read both ways come to the same nats."""
-    config = model.hf.config.get_text_config()
-    sliding = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    longest = max((len(one.ids) for one in endings), default=0)
-    if not endings or not model.packs or model.flash or (sliding and longest > sliding):
-        return False
-    few = list(_few(endings))
-    rows = lay([one.ids[:-1] for one in few], 1 << 20)  # whatever can be shared is
-    alone = _alone([one.ids[:-1] for one in few])
-    try:
-        found = [
-            _ordered(_asked(part, few, 0), *_read(model, part, _asked(part, few, 0), shares=shares, window=window))
-            for part, shares in ((rows, True), (alone, False))
-        ]
-    except (RuntimeError, TypeError, ValueError) as error:
-        if is_memory(error):
-            raise
-        found = [np.zeros(1), np.ones(1)]
-    if not np.isfinite(found[1]).all() or np.abs(found[0] - found[1]).max() <= SHARED_TOLERANCE[model.precision]:
-        return True
-    model.notes.append(APART.format(model.hf.config.model_type))
-    return False
-
-
 def _few(endings: Iterable[Ending]) -> Iterator[Ending]:
     """The first endings, cut to a few hundred tokens."""
     for _, one in zip(range(CHECKED), endings, strict=False):
         kept = min(len(one.ids), 128)
         yield Ending(one.ids[-kept:], min(one.size, kept - 1))
-
-
-def _ordered(ask: _Ask, nats_N: NDArray[np.float64], _: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """nats by ending, then by place in it."""
-    return nats_N[np.lexsort((ask.place_N, ask.ending_N))]

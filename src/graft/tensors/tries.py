@@ -38,7 +38,7 @@ class Row:
         self.last = number
 
     def sees(self, width: int) -> NDArray[np.bool_]:
-        """True where token t sees token s, [width, width]: s stands before t on its way, or is t; fillers themselves."""
+        """True where token t sees token s, [width, width]: s stands before t on its way, or is t; a filler itself."""
         sees_TT = np.eye(width, dtype=bool)
         for number, path in self.paths.items():
             common = self.shared[number]
@@ -80,10 +80,16 @@ def _common(first: NDArray[np.int64], second: NDArray[np.int64]) -> int:
 
 
 def batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
-    """Rows of alike lengths together, filled up to at most `tokens` places; a longer row is alone."""
+    """Rows of alike lengths together, filled up to at most `tokens` places; a longer row is alone.
+
+    A batch that is a quarter full takes no row that would be filled up by more than a quarter of its width.
+    """
     found: list[list[Row]] = []
     for row in rows:  # the longest first: the first of a batch is its width
-        if found and (len(found[-1]) + 1) * rounded(len(found[-1][0].tokens)) <= tokens:
+        width = rounded(len(found[-1][0].tokens)) if found else 0
+        places = len(found[-1]) * width if found else 0
+        alike = 4 * len(row.tokens) >= 3 * width or 4 * places < tokens
+        if found and alike and places + width <= tokens:
             found[-1].append(row)
         else:
             found.append([row])

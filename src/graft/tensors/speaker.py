@@ -1,0 +1,108 @@
+"""A model as lm-eval asks one: its requests, answered by our own scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval.api.model import LM
+
+from graft.core.base import Base
+from graft.core.errors import UsageError
+from graft.core.progress import Progress
+from graft.tensors.endings import EndingScorer
+from graft.tensors.pairs import PairEncoder
+from graft.tensors.writing import write
+
+WRITTEN = 256  # tokens, where a task does not say; lm-eval's own number
+
+
+class Speaker(LM):
+    """lm-eval's three requests. Requests that begin alike are read once, whatever their order (tensors.endings).
+
+    Written text is the likeliest token each time: sampling is refused. cut: of how many requests the beginning was.
+    """
+
+    def __init__(self, scorer: EndingScorer, base: Base, encoder: PairEncoder) -> None:
+        super().__init__()
+        self.scorer, self.base, self.encoder = scorer, base, encoder
+        self.cut: dict[tuple[str, int], int] = {}
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """(log p of the continuation, whether each of its tokens is the likeliest), in the order of the requests.
+
+        Errors: UsageError naming the request whose continuation the window does not hold.
+        """
+        places = [_place(one) for one in requests]
+        pairs = self.encoder.encode([(str(one.args[0]), str(one.args[1])) for one in requests], places)
+        endings = []
+        for pair, (task, number) in zip(pairs, places, strict=True):
+            if pair.ending is None:
+                raise UsageError(f"document {number} of {task} cannot be scored: {pair.why}", do="leave the task out")
+            endings.append(pair.ending)
+            if pair.cut:
+                self.cut[task, number] = max(self.cut.get((task, number), 0), pair.cut)
+        progress = Progress("answer", len(endings))
+        found = self.scorer(endings, progress.advance)
+        progress.close()
+        return list(zip((-found.nats_E).tolist(), found.greedy_E.tolist(), strict=True))
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+        """log p of whole texts, each token predicted once."""
+        endings, owners = [], []
+        for number, one in enumerate(requests):
+            windows = self.encoder.windows(str(one.args[0]), _place(one))
+            endings += windows
+            owners += [number] * len(windows)
+        sums = [0.0] * len(requests)
+        found = self.scorer(endings)
+        for owner, nats in zip(owners, found.nats_E.tolist(), strict=True):
+            sums[owner] -= nats
+        return sums
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        """What the model writes after each context, up to the first of the task's stops."""
+        texts: list[str] = [""] * len(requests)
+        kinds: dict[str, list[int]] = {}
+        for number, one in enumerate(requests):
+            kinds.setdefault(repr(sorted(one.args[1].items())), []).append(number)
+        for numbers in kinds.values():
+            asked = requests[numbers[0]].args[1]
+            if asked.get("do_sample") and asked.get("temperature", 1.0):
+                raise UsageError(
+                    f"the task {_place(requests[numbers[0]])[0]} samples what the model writes",
+                    allowed="tasks with do_sample: false",
+                )
+            limit = int(asked.get("max_gen_toks", asked.get("max_new_tokens", WRITTEN)))
+            stops = asked.get("until") or []
+            stops = [stops] if isinstance(stops, str) else list(stops)
+            contexts = [str(requests[number].args[0]) for number in numbers]
+            for number, text in zip(numbers, self._written(contexts, stops, limit), strict=True):
+                texts[number] = text
+        return texts
+
+    def _written(self, contexts: Sequence[str], stops: Sequence[str], limit: int) -> list[str]:
+        limit = min(limit, self.encoder.window - 1)
+        prompts, _ = self.encoder.prompts(contexts, room=limit)
+        end = self.base.marks.end
+
+        def text(ids: Sequence[int]) -> str:
+            return self.base.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+        def done(ids: list[int]) -> bool:
+            return ids[-1] == end or any(stop in text(ids) for stop in stops if stop)
+
+        progress = Progress("answer", len(prompts))
+        found = write(self.scorer.model, prompts, limit=limit, done=done, watch=progress.advance)
+        progress.close()
+        texts = []
+        for ids in found:
+            written = text(ids)
+            for stop in filter(None, stops):
+                written = written.partition(stop)[0]
+            texts.append(written)
+        return texts
+
+
+def _place(request: Any) -> tuple[str, int]:
+    return str(request.task_name or ""), int(request.doc_id or 0)
