@@ -33,6 +33,8 @@ VERBS = {
     "probes": {"__call__": ["before", "after"]},
     "laws": {"fit": ["trials"]},
     "similarities": {"__call__": ["text", "reference"]},
+    "methods": {"__call__": ["turn"]},
+    "stream_metrics": {"__call__": ["scores"]},
 }
 EVERY = [(shelf, name) for shelf in SHELVES for name in Shelf(shelf).names()]
 each_plugin = pytest.mark.parametrize(("shelf", "name"), EVERY, ids=lambda value: value)

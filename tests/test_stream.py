@@ -17,6 +17,7 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from conftest import OTHER, WORDS, World, write_texts
+from graft.core.answers import read_answers
 from graft.core.artifact import Store
 from graft.core.errors import GateClosed, UsageError
 from graft.core.evidence import read_evidence
@@ -40,6 +41,7 @@ from graft.methods.stay_close import StayClose
 from graft.objectives.denoise import Denoise
 from graft.objectives.stay_close import StayClose as Leash
 from graft.recipe import read_recipe
+from graft.stages.answer import Answer
 from graft.stages.curate import Curate
 from graft.stages.evaluate import Evaluate
 from graft.stages.judge import Judge
@@ -447,3 +449,36 @@ def test_a_method_that_cannot_train_the_base_is_refused_before_any_work(texts, t
     with pytest.raises(UsageError, match="objective denoise cannot train"):
         job(store)
     assert not store.artifacts()
+
+
+@pytest.mark.slow
+def test_a_suite_is_asked_after_every_turn(world, texts, tmp_path):
+    """Its shares are those of the items that `graft eval` keeps."""
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    draw = np.random.default_rng(0)
+    for task in ("one", "two"):
+        rows = [
+            {"query": " ".join(draw.choice(WORDS, 4)), "choices": [a, b], "gold": int(draw.integers(2))}
+            for a, b in zip(sorted(set(WORDS))[:8], (word.upper() for word in sorted(set(OTHER))[:8]), strict=True)
+        ]
+        (suite / f"{task}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = Store(tmp_path / "store")
+    job = small(world, texts, methods=(Naive(), Joint()), suite=(str(suite),), out=str(tmp_path / "out"))
+    outcome = job(store)
+    told = json.loads((outcome.artifacts[-1] / "stream.json").read_text())
+    assert {task: one["items"] for task, one in told["suite"]["tasks"].items()} == {"one": 8, "two": 8}
+    answers = [one for one in store.artifacts() if one.kind == "answers"]
+    assert len(answers) == 1 + 3 + 1
+    by_model = {one.manifest["origins"]["model"].split("/")[0]: read_answers(one) for one in answers}
+    last = by_model[told["methods"]["naive"]["models"][0][2]]
+    shares = [last.correct_I[last.task_I == task].mean() for task in (0, 1)]
+    naive = told["methods"]["naive"]["suite"]
+    assert naive["after"][2] == pytest.approx(np.mean(shares))
+    assert naive["change"] == pytest.approx(naive["after"][2] - told["suite"]["start"])
+    assert naive["found"] - naive["lost"] == pytest.approx(naive["change"])
+    assert naive["interval"][0] <= naive["change"] <= naive["interval"][1]
+    assert told["methods"]["joint"]["suite"]["after"][:2] == [None, None]
+    assert outcome.summary["runs"]["naive"]["suite"] == naive
+    few = replace(job, answer=Answer(limit=4))(store).summary["suite"]["tasks"]
+    assert {task: one["items"] for task, one in few.items()} == {"one": 4, "two": 4}

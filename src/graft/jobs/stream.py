@@ -26,11 +26,12 @@ from graft.methods.naive import Naive
 from graft.methods.o_lora import OLora
 from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
+from graft.stages.answer import Answer, answer
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.judge import Judge, judge, stream_keys
-from graft.stages.standing import Learned
+from graft.stages.standing import Learned, Taken
 from graft.stages.tokenize import Tokenize, tokenize
 from graft.stages.train import Train, train
 
@@ -49,6 +50,7 @@ class Stream:
     domains: dict[str, str | list[str]] = field(default_factory=dict)  # by name: folders, files, hf://OWNER/NAME
     order: tuple[str, ...] = ()  # names of the domains in the order of their turns; none: as listed
     general: tuple[str, ...] = ()  # text in no domain that is not to be forgotten; none: the embedded prose
+    suite: tuple[str, ...] = ()  # questions that are asked after every turn, as `graft eval` has them; none: no suite
     methods: Annotated[tuple[Any, ...], Shelf("methods")] = (
         Naive(), Replay(0.01), Replay(0.05), Replay(0.1), Replay(0.25), Anchor(), StayClose(), Lora(), OLora(),
         BlockExpansion(), Joint(),
@@ -60,6 +62,7 @@ class Stream:
     tokenize: Tokenize = Tokenize()
     train: Train = Train(evaluations=1, validation_tokens=5_000)  # every look is at the text of all domains
     evaluate: Evaluate = Evaluate(max_tokens=50_000)
+    answer: Answer = Answer()  # how the suite is asked
     judge: Judge = Judge()
 
     def __post_init__(self) -> None:
@@ -128,15 +131,25 @@ class Stream:
         corpus = curate(docs, self.curate, store=store)
         tokens = tokenize(corpus, base, self.tokenize, store=store)
         start = evaluate(base, tokens, self.evaluate, store=store)
+        quizzed = self.ask(base, store)
         learned = [
             self.learn(label, method, seed, base, tokens, store)
             for label, method in self.labels.items()
             for seed in self.seeds
         ]
-        line = [*docs.values(), corpus, tokens, start, *(one for each in learned for one in each.artifacts)]
+        line = [
+            *docs.values(),
+            corpus,
+            tokens,
+            start,
+            *filter(None, [quizzed]),
+            *(one for each in learned for one in each.artifacts),
+        ]
         notes = [*self.notes, *(note for one in docs.values() for note in one.facts.get("notes", ()))]
         paths = {name: list(paths) for name, paths in self.sources.items()}
-        judged = judge(start, learned, self.judge, base=self.base, paths=paths, notes=notes, store=store)
+        judged = judge(
+            start, learned, self.judge, quizzed=quizzed, base=self.base, paths=paths, notes=notes, store=store
+        )
         return [*{one.name: one for one in line}.values(), judged]
 
     def learn(self, label: str, method: Any, seed: int, base: Base, tokens: Artifact, store: Store) -> Learned:
@@ -153,8 +166,13 @@ class Stream:
             now = Base(trained.name, trained / "model")
             if (trained / "adapter").is_dir():
                 adapters.append(str(trained / "adapter"))
-            found.turns.append((trained, evaluate(now, tokens, self.evaluate, store=store)))
+            seen = evaluate(now, tokens, self.evaluate, store=store)
+            found.turns.append(Taken(trained, seen, self.ask(now, store)))
         return found
+
+    def ask(self, model: Base, store: Store) -> Artifact | None:
+        """What a model answers to the suite; None without one."""
+        return answer(model, self.suite, self.answer, store=store) if self.suite else None
 
     def settings(self, lesson: Lesson, seed: int) -> Train:
         """The recipe's training as a lesson has it."""

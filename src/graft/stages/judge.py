@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from graft.core import bootstrap, labels, scores, sightings
+from graft.core import answers, bootstrap, labels, scores, sightings
 from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.errors import UsageError
 from graft.core.labels import labelled
 from graft.core.shelf import Shelf, plugin_name
 from graft.page.streamed import render_stream, stream_hash
+from graft.stages import quizzed as suites
 from graft.stages import standing
 from graft.stages.standing import COSTS, MEASURES, Learned, Standing
 from graft.stream_metrics.backward_transfer import BackwardTransfer
@@ -57,6 +58,7 @@ def judge(
     learned: Sequence[Learned],
     settings: Judge = Judge(),
     *,
+    quizzed: Artifact | None = None,
     base: str = "",
     paths: Mapping[str, Sequence[str]] | None = None,
     notes: Sequence[str] = (),
@@ -65,21 +67,29 @@ def judge(
     """Kind "stream": stream.json (all of it), summary.json (for programs) and report.html.
 
     start: what the base was seen to make of every text; its last source is the general text, the others are domains in
-    the order of their turns.
+    the order of their turns. quizzed: what it answered to the suite, where there is one.
     """
     inputs: dict[str, Artifact | str] = {"start": start, "base": base, "notes": "\n".join(notes)}
+    inputs |= {"quizzed": quizzed} if quizzed else {}
     inputs |= {"paths": digest(dict(paths or {})), "page": stream_hash()}
     for one in learned:
         for number, turn in enumerate(one.turns, 1):
             at = f"{one.label}, seed {one.seed}, turn {number}"
-            inputs |= {f"{at}: model": turn[0], f"{at}: seen": turn[1]} if turn else {at: "waited"}
-    code = (sys.modules[__name__], bootstrap, standing, scores, sightings, labels, "metrics", "page", *map(type, settings.metrics))
+            inputs |= {f"{at}: {name}": one for name, one in turn.artifacts.items()} if turn else {at: "waited"}
+    code = (sys.modules[__name__], bootstrap, standing, suites, scores, sightings, labels, answers, "metrics", "page")
+    code += tuple(map(type, settings.metrics))
     whole = {"base": base, "paths": dict(paths or {}), "notes": list(notes)}
-    return store.make("stream", settings, inputs, code, lambda draft: _build(draft, start, learned, settings, whole))
+    return store.make(
+        "stream",
+        settings,
+        inputs,
+        code,
+        lambda draft: _build(draft, Standing.of(start, learned, settings, quizzed), settings, whole),
+    )
 
 
-def _build(draft: Draft, start: Artifact, learned: Sequence[Learned], settings: Judge, whole: dict[str, Any]) -> None:
-    told = whole | Standing.of(start, learned, settings).told()
+def _build(draft: Draft, standing: Standing, settings: Judge, whole: dict[str, Any]) -> None:
+    told = whole | standing.told()
     summary = summarize(told)
     (draft / "stream.json").write_text(json.dumps(told, allow_nan=False, ensure_ascii=False), encoding="utf-8")
     (draft / "summary.json").write_text(
@@ -95,7 +105,7 @@ def key_of(label: str) -> str:
 
 
 NUMBERS = (
-    *("rank", "general.change", "general.before", "general.after"),
+    *("rank", "general.change", "general.before", "general.after", "suite.change", "suite.lost", "suite.found"),
     *(f"cost.{key}" for key in COSTS),
 )
 
@@ -118,8 +128,8 @@ def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
             row[measure] = {name: found["value"] for name, found in metrics.items()}
             row[f"{measure}_intervals"] = {name: found["interval"] for name, found in metrics.items()}
             row[f"{measure}_spreads"] = {name: found["spread"] for name, found in metrics.items()}
-        rows[key_of(label)] = row | {"flips": one["flips"], "against": one["against"], "cost": one["cost"]}
-    keys = ("base", "domains", "seeds", "documents", "tokens_scored", "start")
+        rows[key_of(label)] = row | {key: one[key] for key in ("flips", "against", "suite", "cost")}
+    keys = ("base", "domains", "seeds", "documents", "tokens_scored", "start", "suite")
     return {
         "verdict": sentence(told),
         **{key: told[key] for key in keys},

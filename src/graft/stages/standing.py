@@ -19,6 +19,7 @@ from graft.core.scores import Scores
 from graft.core.sightings import Sightings
 from graft.metrics.accuracy import Accuracy
 from graft.metrics.nats_per_token import NatsPerToken
+from graft.stages.quizzed import Quizzed
 from graft.stream_metrics.overall_performance import OverallPerformance
 
 if TYPE_CHECKING:
@@ -28,18 +29,31 @@ MEASURES = {"loss": NatsPerToken(), "accuracy": Accuracy()}
 COSTS = ("seconds", "tokens", "peak_memory_bytes", "parameters")
 
 
+@dataclass(frozen=True)
+class Taken:
+    """One turn of one method: what was trained, what that makes of every text, and of the suite where there is one."""
+
+    trained: Artifact
+    seen: Artifact
+    answers: Artifact | None = None
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        return {name: one for name, one in vars(self).items() if one is not None}
+
+
 @dataclass
 class Learned:
-    """One method with one seed. turns: what was trained in each and what it was seen to do; None where it waited."""
+    """One method with one seed. turns: None where it waited."""
 
     label: str
     method: dict[str, Any]
     seed: int
-    turns: list[tuple[Artifact, Artifact] | None] = field(default_factory=list)
+    turns: list[Taken | None] = field(default_factory=list)
 
     @property
     def artifacts(self) -> list[Artifact]:
-        return [one for turn in self.turns if turn for one in turn]
+        return [one for turn in self.turns if turn for one in turn.artifacts.values()]
 
 
 @dataclass(frozen=True)
@@ -52,17 +66,24 @@ class Standing:
     seen: Mapping[str, Sightings]  # by measure
     best: Sequence[Mapping[str, np.ndarray]]  # of each model, per source: bits of what no token was likelier than
     settings: Judge
+    suite: Quizzed | None = None
 
     @classmethod
-    def of(cls, start: Artifact, learned: Sequence[Learned], settings: Judge) -> Standing:
-        """Errors: UsageError for a metric after a turn that the stream does not have."""
+    def of(
+        cls, start: Artifact, learned: Sequence[Learned], settings: Judge, quizzed: Artifact | None = None
+    ) -> Standing:
+        """quizzed: what the base answered to the suite, where there is one.
+
+        Errors: UsageError for a metric after a turn that the stream does not have.
+        """
         sources = list(start.facts["sources"])
         late = [one.after for one in settings.metrics if isinstance(one, OverallPerformance)]
         if max(late) > len(sources) - 1:
             raise UsageError(
                 f"overall_performance after turn {max(late)}", allowed=f"1 to {len(sources) - 1}, the turns there are"
             )
-        order = [start, *(turn[1] for one in learned for turn in one.turns if turn)]
+        taken = [turn for one in learned for turn in one.turns if turn]
+        order = [start, *(turn.seen for turn in taken)]
         read: dict[str, dict[str, Evidence]] = {}
         tallies: dict[str, list[Any]] = {name: [] for name in MEASURES}
         best: list[dict[str, np.ndarray]] = []
@@ -74,7 +95,9 @@ class Standing:
                 tallies[name].append({source: metric(one) for source, one in evidence.items()})
             best.append({source: np.packbits(one.best_N) for source, one in evidence.items()})
         seen = {name: Sightings.of(each) for name, each in tallies.items()}
-        return cls(sources[:-1], sources[-1], learned, seen, best, settings)
+        answered = [one for one in (quizzed, *(turn.answers for turn in taken)) if one]
+        suite = Quizzed.of(answered, settings.draws, settings.seed) if answered else None
+        return cls(sources[:-1], sources[-1], learned, seen, best, settings, suite)
 
     def told(self) -> dict[str, Any]:
         """Everything, as plain values: start, methods with matrix, metrics, flips and cost, by label."""
@@ -94,6 +117,7 @@ class Standing:
             "documents": {name: len(count_D) for name, count_D in counts.items()},
             "tokens_scored": {name: int(count_D.sum()) for name, count_D in counts.items()},
             "start": {name: dict(zip(names, table[0].tolist(), strict=True)) for name, table in point.items()},
+            "suite": self.suite.asked() if self.suite else None,
             "methods": methods,
         }
 
@@ -134,7 +158,8 @@ class Standing:
         found["general"] = self._general(places, point["loss"], drawn["loss"])
         found["flips"] = self._flips(places)
         found["cost"] = {key: float(np.mean([_cost(one)[key] for one in ones])) for key in COSTS}
-        found["models"] = [[turn[0].name if turn else None for turn in one.turns] for one in ones]
+        found["models"] = [[turn.trained.name if turn else None for turn in one.turns] for one in ones]
+        found["suite"] = self.suite.told([self._models(place) for place in places]) if self.suite else None
         return found
 
     def _metric(self, metric: Any, exact: Sequence[Scores], again: Sequence[Scores]) -> dict[str, Any]:
@@ -147,7 +172,7 @@ class Standing:
         return {"value": float(value_S.mean()), "interval": self._interval(drawn_R), "spread": spread}
 
     def _interval(self, drawn_R: np.ndarray) -> list[float] | None:
-        """None where a text has a single document, whose like nobody knows; the text with the fewest decides how wide."""
+        """None where a text has a single document: its like is not known. The fewest decide how wide it is."""
         fewest = min(len(count_D) for count_D in next(iter(self.seen.values())).count_D.values())
         drawn_R = drawn_R[np.isfinite(drawn_R)]
         if fewest < 2 or len(drawn_R) < self.settings.draws / 2:
@@ -240,7 +265,7 @@ def _draws(seen: Sightings, names: Sequence[str], settings: Judge) -> np.ndarray
 
 def _cost(one: Learned) -> dict[str, float]:
     """What all turns of a method took, as if it had been alone: turns that methods share are counted in each."""
-    facts = [turn[0].facts for turn in one.turns if turn]
+    facts = [turn.trained.facts for turn in one.turns if turn]
     return {
         "seconds": sum(each["training_seconds"] for each in facts),
         "tokens": sum(sum(each["tokens"].values()) for each in facts),
