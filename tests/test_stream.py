@@ -398,7 +398,7 @@ def test_a_killed_stream_goes_on_and_ends_the_same(world, texts, tmp_path):
         running.send_signal(signal.SIGKILL)
         running.communicate()
         assert running.returncode == -signal.SIGKILL
-    before = {path.name: path.stat().st_mtime_ns for path in place.glob("train-*/manifest.json")}
+    before = {path.parent.name: path.stat().st_mtime_ns for path in place.glob("train-*/manifest.json")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.correlation import correlate
 from graft.core.errors import UsageError
+from graft.core.features import Features, read_features
 from graft.core.settings import to_json
 from graft.similarity_verb.advise import Advise
+from graft.similarity_verb.parts import Parts, notes_of
 from graft.similarity_verb.runs import Run, read_runs
 from graft.stages.embed import Embed, embed
 from graft.stages.ingest import Ingest, ingest
@@ -55,27 +58,42 @@ class Similarity:
         sides = {name: embed(one, base, self.embed, store=store) for name, one in docs.items()}
         likeness = {name: liken(one, known, self.liken, store=store) for name, one in sides.items()}
         rows = {name: read_likeness(one) for name, one in likeness.items()}
+        parts = Parts(self._parts(base, store), self.liken.measures)
+        against = {name: parts.against(read_features(one)) if parts.parts else [] for name, one in sides.items()}
+        kinds = parts.told()
         texts = [
             {
                 "text": name,
                 "path": path,
                 **_size(sides[name]),
                 "in_reference_too": likeness[name].facts["in both"],
+                "artifact": likeness[name].name,
                 "measures": rows[name],
+                "parts": against[name],
                 **self.advise(by_name(rows[name]), [run for run in runs if run.text == name]),
             }
             for (name, path) in names_of(self.texts).items()
         ]
         return {
             "model": base.name,
-            "reference": {"paths": list(self.to), **_size(known)},
+            "reference": {"paths": list(self.to), **_size(known), "parts": kinds},
             "texts": texts,
             "runs": [run.told() for run in runs],
             "runs_left_out": left,
             "correlations": correlations(rows, runs) if self.runs else [],
-            "notes": _notes(sides, known, likeness),
+            "notes": notes_of(kinds, against, self.advise.told_apart) + _notes(sides, known, likeness),
             "settings": {key: to_json(getattr(self, key)) for key in ("ingest", "embed", "liken", "advise")},
         }
+
+
+    def _parts(self, base: Base, store: Store) -> dict[str, Features]:
+        """Every path of the reference by itself, together of about as many documents; none where it is one path."""
+        paths = list(dict.fromkeys(self.to))
+        if len(paths) < 2:
+            return {}
+        few = replace(self.embed, documents=math.ceil(self.embed.documents / len(paths)))
+        docs = {name: ingest([path], "text", self.ingest, store=store) for name, path in names_of(paths).items()}
+        return {name: read_features(embed(one, base, few, store=store)) for name, one in docs.items()}
 
 
 def names_of(paths: Sequence[str]) -> dict[str, str]:

@@ -27,11 +27,12 @@ class Run:
     verdict: str
     rate: float | None
     replay: float | None
+    report: str = ""  # the artifact that it was read from
 
     def told(self) -> dict[str, Any]:
         return {
             "run": self.name, "text": self.text, "change": self.change, "interval": self.interval,
-            "verdict": self.verdict, "rate": self.rate, "replay": self.replay,
+            "verdict": self.verdict, "rate": self.rate, "replay": self.replay, "report": self.report,
         }  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def _read(name: str, report: Artifact, texts: Mapping[str, Artifact], model: str
     return Run(
         name, text, float(domain["change"]), None if interval is None else (interval[0], interval[1]),
         str(domain["verdict"]), summary.get("rate"),
-        None if summary.get("ratio") is None else 1 - float(summary["ratio"]),
+        None if summary.get("ratio") is None else 1 - float(summary["ratio"]), report.name,
     )  # fmt: skip
 
 
