@@ -98,7 +98,7 @@ def table(summary: dict[str, Any]) -> None:
 
 def number(row: dict[str, Any], metric: str) -> str:
     """Value, interval over documents, and the seeds' lowest and highest."""
-    value, spread = row["loss"][metric], row["loss_spreads"][metric]
+    value, spread = row["loss"].get(metric), row["loss_spreads"][metric]
     if value is None:
         return "not defined"
     seeds = f" [{spread[0]:.3f}, {spread[1]:.3f}]" if spread else ""

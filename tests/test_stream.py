@@ -149,7 +149,7 @@ def test_rows_that_are_not_there_leave_what_needs_them_undefined():
 
 
 def test_what_each_method_trains_in_a_turn():
-    first, second = Turn(("a",), 2), Turn(("a", "b"), 2, adapters=("x",))
+    first, second = Turn(("a",), (100,), 2), Turn(("a", "b"), (100, 300), 2, adapters=("x",))
     assert dict(Naive()(second).mixture) == {"b": 1.0}
     assert dict(Replay(0.1)(first).mixture) == {"a": 0.9, "general": 0.1}
     assert dict(Replay(0.1)(second).mixture) == {"b": 0.9, "a": 0.05, "general": 0.05}
@@ -158,8 +158,8 @@ def test_what_each_method_trains_in_a_turn():
     assert dict(Replay(0.1, "general")(second).mixture) == {"b": 0.9, "general": 0.1}
     assert Joint()(first) is None
     joint = Joint(general=0.2)(second)
-    assert joint and joint.fresh and joint.times == 2
-    assert dict(joint.mixture) == pytest.approx({"b": 0.4, "a": 0.4, "general": 0.2})
+    assert joint and joint.fresh and joint.tokens == 400 and Replay(0.1)(second).tokens == 300
+    assert dict(joint.mixture) == pytest.approx({"b": 0.6, "a": 0.2, "general": 0.2})
     assert Anchor("l2", 0.3)(second).objective.form == "l2" and Anchor("l2", 0.3)(second).objective.leash == 0.3
     assert StayClose(0.7)(second).objective.leash == 0.7
     assert OLora(rank=4, leash=2.0)(second).tuning.earlier == ("x",) and OLora()(first).tuning.earlier == ()
@@ -402,7 +402,7 @@ def test_a_killed_stream_goes_on_and_ends_the_same(world, texts, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert {
-        path.name: path.stat().st_mtime_ns for path in place.glob("train-*/manifest.json")
+        path.parent.name: path.stat().st_mtime_ns for path in place.glob("train-*/manifest.json")
     }.items() >= before.items()
     again = json.loads((tmp_path / "out" / "summary.json").read_text())
     for one in (whole, again):
@@ -482,3 +482,55 @@ def test_a_suite_is_asked_after_every_turn(world, texts, tmp_path):
     assert outcome.summary["runs"]["naive"]["suite"] == naive
     few = replace(job, answer=Answer(limit=4))(store).summary["suite"]["tasks"]
     assert {task: one["items"] for task, one in few.items()} == {"one": 4, "two": 4}
+
+
+@pytest.mark.slow
+def test_without_a_number_of_tokens_every_method_gets_the_same(world, texts, tmp_path):
+    """One pass over each domain, however different they are in size; replay takes the place of some of it."""
+    small_one = write_texts(tmp_path / "short", WORDS[::-1], 20, seed=9)
+    job = small(
+        world, texts, domains={"law": str(texts["law"]), "short": str(small_one)}, out=str(tmp_path / "out"),
+        train=Train(window=64, rows=4, rate=2e-3, evaluations=1, precision="fp32"),
+    )  # fmt: skip
+    runs = job(Store(tmp_path / "store")).summary["runs"]
+    tokens = [row["cost"]["tokens"] for row in runs.values()]
+    assert max(tokens) - min(tokens) <= 3 * 4 * 64  # each run is a whole number of steps
+    assert all(row["cost"]["seconds"] > 0 for row in runs.values())
+
+
+def test_a_wrong_suite_is_found_before_any_work(world, texts, tmp_path):
+    store = Store(tmp_path / "store")
+    with pytest.raises(UsageError, match="nowhere"):
+        small(world, texts, suite=(str(tmp_path / "nowhere.jsonl"),), out=str(tmp_path / "out"))(store)
+    assert not store.artifacts()
+    assert "suite.change" not in small(world, texts).number_keys()
+    assert "naive.suite.change" in small(world, texts, suite=("x.jsonl",)).number_keys()
+
+
+@pytest.mark.slow
+def test_where_a_store_lies_does_not_change_what_is_trained(world, texts, tmp_path, monkeypatch):
+    """O-LoRA reads the adapters of earlier turns from the store: by what is in them, wherever that is."""
+    job = small(world, texts, methods=(OLora(rank=2),), out=str(tmp_path / "out"))
+    first = job(Store(tmp_path / "store"))
+    made: list[bool] = []
+    monkeypatch.chdir(tmp_path)
+    job(Store(Path("store"), on_made=lambda _, fresh: made.append(fresh)))
+    assert made and not any(made)
+    last = next(one for one in reversed(first.artifacts) if one.kind == "train")
+    assert last.manifest["settings"]["tuning"] == {
+        "o_lora": last.manifest["settings"]["tuning"]["o_lora"] | {"earlier": []}
+    }
+    assert len([name for name in last.origins if name.startswith("adapter")]) == 2
+
+
+@pytest.mark.slow
+def test_a_base_that_has_read_the_test_text_is_said(world, texts, tmp_path):
+    """A model of an earlier stream, scored with another split: some of what is tested now was trained on then."""
+    store = Store(tmp_path / "store")
+    job = small(world, texts, methods=(Naive(),), out=str(tmp_path / "out"))
+    learned = job(store)
+    model = next(one for one in learned.artifacts if one.kind == "train") / "model"
+    again = replace(job, base=str(model), curate=Curate(split=Split(test=0.2, seed=1)))(store).summary["notes"]
+    assert any("law: " in note and "text that the base was trained on" in note for note in again)
+    same = replace(job, base=str(model))(store).summary["notes"]
+    assert not any("trained on" in note for note in same)

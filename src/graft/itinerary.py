@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from graft.core.base import Base
-from graft.core.turn import Turn
-from graft.jobs.stream import GENERAL, Stream
+from graft.jobs.stream import Stream
 from graft.stages.train import Sized, TrainingShape, teachers_of
 
 
@@ -48,7 +47,7 @@ class Itinerary:
             for place, seed in enumerate(job.seeds):
                 before: Any = "base"
                 for number in range(1, len(job.turns) + 1):
-                    lesson = method(Turn(job.turns[:number], len(job.turns), GENERAL))
+                    lesson = method(job.turn(number, trainable))
                     if lesson is None:
                         turns[label] += [None] if place == 0 else []
                         continue

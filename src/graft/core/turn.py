@@ -15,10 +15,12 @@ Earlier = Literal["all", "domains", "general"]
 class Turn:
     """One domain's turn. domains: those whose turn has come, this one last; total: of the whole stream.
 
-    adapters: folders of the adapters that earlier turns of the same method left, in their order.
+    tokens: of each of these turns, the same for every method. adapters: folders of the adapters that earlier turns of
+    the same method left, in their order.
     """
 
     domains: tuple[str, ...]
+    tokens: tuple[int, ...]
     total: int
     general: str = "general"
     adapters: tuple[str, ...] = ()
@@ -26,6 +28,10 @@ class Turn:
     @property
     def last(self) -> bool:
         return len(self.domains) == self.total
+
+    def lesson(self, share: float = 0.0, of: Earlier = "all", **more: Any) -> Lesson:
+        """This turn's domain with `share` of text from before it; more: as in `Lesson`."""
+        return Lesson(self.tokens[-1], self.mixture(share, of), **more)
 
     def mixture(self, share: float = 0.0, of: Earlier = "all") -> dict[str, float]:
         """This turn's domain with `share` of text from before it, evenly over its sources; none there: the domain."""
@@ -40,15 +46,15 @@ class Turn:
 class Lesson:
     """What a method trains in a turn; None stands for what the recipe says.
 
-    mixture: share of the tokens by source, the turn's domain first. rate, times: factors on the recipe's learning rate
-    and on its tokens of a turn. fresh: it starts from the base, not from what the turn before left.
+    tokens: of all text together. mixture: share of them by source, the turn's domain first. rate: a factor on the
+    recipe's learning rate. fresh: it starts from the base, not from what the turn before left.
     """
 
+    tokens: int
     mixture: Mapping[str, float]
     objective: Any = None
     tuning: Any = None
     rate: float = 1.0
-    times: int = 1
     fresh: bool = False
 
 

@@ -20,6 +20,7 @@ from graft.page.facts import Materials
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.examine import Examine, examine
+from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.recall import SAMPLED, Recall, check_sampled, recall
 from graft.stages.report import Report, number_keys, report
@@ -137,7 +138,11 @@ class Adapt:
             base=self.base,
             paths={name: list(paths) for name, paths in self.sources.items()},
             lineage=line,
-            notes=[*self.notes, *(note for one in ready.docs.values() for note in one.facts.get("notes", ()))],
+            notes=[
+                *self.notes,
+                *(note for one in ready.docs.values() for note in one.facts.get("notes", ())),
+                *read_before(ready.corpus, heritage(ready.base, store), self.evaluate.split),
+            ],
             budgeted=budgeted,
         )
         return [*line, report(materials, self.report, store=store)]

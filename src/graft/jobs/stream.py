@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,14 +27,15 @@ from graft.methods.naive import Naive
 from graft.methods.o_lora import OLora
 from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
-from graft.stages.answer import Answer, answer
+from graft.stages.answer import Answer, answer, find_suites
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
+from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.judge import Judge, judge, stream_keys
 from graft.stages.standing import Learned, Taken
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, train
+from graft.stages.tokenize import Tokenize, sources, tokenize
+from graft.stages.train import Train, train, trainable_tokens
 
 GENERAL = "general"
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")
@@ -43,7 +45,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 class Stream:
     """A stream of domains, learned by each method from the same base, and scored on every domain after every turn.
 
-    train.tokens are those of one turn. Every number is on held-out test documents, the same for all models.
+    train.tokens are those of one turn; without them a turn has as many as one pass over its domain. Every number is on held-out test documents, the same for all models.
     """
 
     base: str = "embedded"  # "embedded", a folder in Hugging Face form, or a hub id
@@ -108,7 +110,7 @@ class Stream:
 
     def number_keys(self) -> list[str]:
         """The dotted path of every number of summary.json that a gate may name."""
-        return stream_keys(list(self.labels), self.judge)
+        return stream_keys(list(self.labels), self.judge, suite=bool(self.suite))
 
     def __call__(self, store: Store) -> Outcome:
         """Run whatever is not done yet, and lay the page and the summary into `out`.
@@ -116,7 +118,8 @@ class Stream:
         Errors: UsageError before any work is done where `out` would take what is not graft's.
         """
         folder = Path(self.out).expanduser()
-        check_out(folder, PAGES, base=self.base, sources=[path for paths in self.sources.values() for path in paths])
+        texts = [path for paths in self.sources.values() for path in paths]
+        check_out(folder, PAGES, base=self.base, sources=[*texts, *self.suite])
         made = self.make(store)
         put_out(folder, {name: made[-1] / name for name in PAGES})
         return Outcome(folder, json.loads((made[-1] / "summary.json").read_text(encoding="utf-8")), made)
@@ -125,8 +128,10 @@ class Stream:
         """The artifacts of every stage, in the order in which they are made."""
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         for method in self.methods:
-            lesson = method(Turn(self.turns, len(self.turns), GENERAL))
+            lesson = method(self.turn(len(self.turns), dict.fromkeys(self.turns, 1)))
             check_kind(base, (lesson and lesson.objective) or self.train.objective)
+        if self.suite:
+            find_suites(self.suite, self.answer)  # its errors before any work
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
         tokens = tokenize(corpus, base, self.tokenize, store=store)
@@ -146,6 +151,7 @@ class Stream:
             *(one for each in learned for one in each.artifacts),
         ]
         notes = [*self.notes, *(note for one in docs.values() for note in one.facts.get("notes", ()))]
+        notes += read_before(corpus, heritage(base, store))
         paths = {name: list(paths) for name, paths in self.sources.items()}
         judged = judge(
             start, learned, self.judge, quizzed=quizzed, base=self.base, paths=paths, notes=notes, store=store
@@ -156,8 +162,10 @@ class Stream:
         """Every turn of one method: the model that it leaves, and what that makes of all texts."""
         now, found = base, Learned(label, to_json(method), seed)
         adapters: list[str] = []
+        named = sources(tokens)
+        sizes = {name: trainable_tokens(base, named[name], self.train) for name in self.turns}
         for number in range(1, len(self.turns) + 1):
-            lesson = method(Turn(self.turns[:number], len(self.turns), GENERAL, tuple(adapters)))
+            lesson = method(self.turn(number, sizes, adapters))
             if lesson is None:
                 found.turns.append(None)
                 continue
@@ -174,6 +182,13 @@ class Stream:
         """What a model answers to the suite; None without one."""
         return answer(model, self.suite, self.answer, store=store) if self.suite else None
 
+    def turn(self, number: int, sizes: Mapping[str, int], adapters: Sequence[str] = ()) -> Turn:
+        """The turn of this number, from 1. sizes: training tokens of each domain, which a turn has where the recipe
+        does not say how many."""
+        domains = self.turns[:number]
+        tokens = tuple(self.train.tokens or sizes[name] for name in domains)
+        return Turn(domains, tokens, len(self.turns), GENERAL, tuple(adapters))
+
     def settings(self, lesson: Lesson, seed: int) -> Train:
         """The recipe's training as a lesson has it."""
         one = self.train
@@ -182,7 +197,7 @@ class Stream:
             one,
             objective=lesson.objective or one.objective,
             tuning=lesson.tuning or one.tuning,
-            tokens=one.tokens and one.tokens * lesson.times,
+            tokens=lesson.tokens,
             seed=seed,
             **rate,
         )

@@ -26,7 +26,7 @@ class Anchor:
         assert self._objective  # its errors are ours
 
     def __call__(self, turn: Turn) -> Lesson:
-        return Lesson(turn.mixture(), objective=self._objective)
+        return turn.lesson(objective=self._objective)
 
     @property
     def _objective(self) -> anchor.Anchor:

@@ -28,4 +28,4 @@ class Combined:
         check_factor("rate", self.rate)
 
     def __call__(self, turn: Turn) -> Lesson:
-        return Lesson(turn.mixture(self.replay, self.of), self.objective, self.tuning, self.rate)
+        return turn.lesson(self.replay, self.of, objective=self.objective, tuning=self.tuning, rate=self.rate)

@@ -9,7 +9,7 @@ from graft.core.turn import Lesson, Turn, check_share
 
 @dataclass(frozen=True)
 class Joint:
-    """One run from the base on all domains, the same amount of each, with the tokens of all turns together.
+    """One run from the base on all domains, with the tokens of all turns together and of each what its turn has.
 
     What a stream could reach if nothing had to be learned before the rest is there: the usual upper bound. It has only
     the last row of R, so what compares rows is not defined for it. general: share of the tokens that is general text.
@@ -23,7 +23,8 @@ class Joint:
     def __call__(self, turn: Turn) -> Lesson | None:
         if not turn.last:
             return None
-        share = (1 - self.general) / turn.total
-        mixture = dict.fromkeys(reversed(turn.domains), share)
+        whole = sum(turn.tokens)
+        parts = reversed(list(zip(turn.domains, turn.tokens, strict=True)))
+        mixture = {name: (1 - self.general) * tokens / whole for name, tokens in parts}
         mixture |= {turn.general: self.general} if self.general else {}
-        return Lesson(mixture, times=turn.total, fresh=True)
+        return Lesson(whole, mixture, fresh=True)

@@ -24,7 +24,7 @@ class Lora:
         assert self._tuning  # its errors are ours
 
     def __call__(self, turn: Turn) -> Lesson:
-        return Lesson(turn.mixture(), tuning=self._tuning, rate=self.rate)
+        return turn.lesson(tuning=self._tuning, rate=self.rate)
 
     @property
     def _tuning(self) -> lora.Lora:

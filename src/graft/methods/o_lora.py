@@ -25,7 +25,7 @@ class OLora:
         assert self._tuning(())  # its errors are ours
 
     def __call__(self, turn: Turn) -> Lesson:
-        return Lesson(turn.mixture(), tuning=self._tuning(turn.adapters), rate=self.rate)
+        return turn.lesson(tuning=self._tuning(turn.adapters), rate=self.rate)
 
     def _tuning(self, earlier: tuple[str, ...]) -> o_lora.OLora:
         return o_lora.OLora(rank=self.rank, alpha=self.alpha, leash=self.leash, earlier=earlier)

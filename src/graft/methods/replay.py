@@ -25,4 +25,4 @@ class Replay:
         check_share("share", self.share)
 
     def __call__(self, turn: Turn) -> Lesson:
-        return Lesson(turn.mixture(self.share, self.of))
+        return turn.lesson(self.share, self.of)

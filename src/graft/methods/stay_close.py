@@ -21,7 +21,7 @@ class StayClose:
         assert self._objective  # its errors are ours
 
     def __call__(self, turn: Turn) -> Lesson:
-        return Lesson(turn.mixture(), objective=self._objective)
+        return turn.lesson(objective=self._objective)
 
     @property
     def _objective(self) -> stay_close.StayClose:

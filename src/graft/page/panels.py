@@ -44,6 +44,12 @@ KINDS = {
     "choice": "laws of the pilots, and what followed from them",
     "walked": "the line back to the base",
     "findings": "comparison of before and after",
+    "contrast": "two models’ evidence side by side",
+    "features": "each document as a model sees it",
+    "likeness": "how alike two texts are",
+    "answers": "answers to questions, item by item",
+    "stream": "the matrix of a stream of domains",
+    "overview": "several runs side by side",
     "report": "this page",
 }
 

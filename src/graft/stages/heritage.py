@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from graft.core.artifact import MANIFEST, Artifact, Store
 from graft.core.base import Base
 from graft.core.mark import ARTIFACT, entries_of
@@ -45,6 +47,25 @@ def heritage(base: Base, store: Store) -> Heritage:
             if count:
                 corpora[source, corpus.name] = corpus
     return Heritage(tuple((source, corpus) for (source, _), corpus in corpora.items()), lost)
+
+
+def read_before(corpus: Artifact, known: Heritage, split: str = "test") -> list[str]:
+    """In words, which sources of a corpus are scored on documents that the model was trained on, by their text."""
+    read: dict[str, set[str]] = {}
+    for source, one in known.corpora:
+        table = pq.read_table(one / f"{source}.parquet", columns=["id"], filters=[("split", "=", "train")])
+        read.setdefault(source, set()).update(table["id"].to_pylist())
+    ids = set().union(*read.values())
+    said = []
+    for source in corpus.facts["sources"] if ids else ():
+        table = pq.read_table(corpus / f"{source}.parquet", columns=["id"], filters=[("split", "=", split)])
+        found = sum(one in ids for one in table["id"].to_pylist())
+        if found:
+            said.append(
+                f"{source}: {found} of {len(table)} {split} documents are text that the base was trained on, so what "
+                "is said of it is not of new text; give the base's own curate.split.seed, or other text."
+            )
+    return said
 
 
 def _made_as(base: Base) -> str:

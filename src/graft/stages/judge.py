@@ -105,15 +105,16 @@ def key_of(label: str) -> str:
 
 
 NUMBERS = (
-    *("rank", "general.change", "general.before", "general.after", "suite.change", "suite.lost", "suite.found"),
+    *("rank", "general.change", "general.before", "general.after"),
     *(f"cost.{key}" for key in COSTS),
 )
 
 
-def stream_keys(labels: Sequence[str], settings: Judge) -> list[str]:
+def stream_keys(labels: Sequence[str], settings: Judge, *, suite: bool) -> list[str]:
     """What a gate may name: a number of any method, or of one."""
     metrics = [key_of(label) for label in labelled(settings.metrics, "metrics")]
-    keys = [*NUMBERS, *(f"{measure}.{metric}" for measure in MEASURES for metric in metrics)]
+    numbers = [*NUMBERS, *(f"suite.{key}" for key in ("change", "lost", "found") if suite)]
+    keys = [*numbers, *(f"{measure}.{metric}" for measure in MEASURES for metric in metrics)]
     return [*keys, *(f"{key_of(label)}.{key}" for label in labels for key in keys)]
 
 
@@ -125,7 +126,7 @@ def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
         row |= {"rank_of_seeds": one["rank"][1:], "front": one["front"], "general": one["general"]}
         for measure in MEASURES:
             metrics = {key_of(name): found for name, found in one[measure]["metrics"].items()}
-            row[measure] = {name: found["value"] for name, found in metrics.items()}
+            row[measure] = {name: found["value"] for name, found in metrics.items() if found["value"] is not None}
             row[f"{measure}_intervals"] = {name: found["interval"] for name, found in metrics.items()}
             row[f"{measure}_spreads"] = {name: found["spread"] for name, found in metrics.items()}
         rows[key_of(label)] = row | {key: one[key] for key in ("flips", "against", "suite", "cost")}

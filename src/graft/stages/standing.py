@@ -267,7 +267,7 @@ def _cost(one: Learned) -> dict[str, float]:
     """What all turns of a method took, as if it had been alone: turns that methods share are counted in each."""
     facts = [turn.trained.facts for turn in one.turns if turn]
     return {
-        "seconds": sum(each["training_seconds"] for each in facts),
+        "seconds": sum(each["training_seconds"] + each["preparing_seconds"] for each in facts),
         "tokens": sum(sum(each["tokens"].values()) for each in facts),
         "peak_memory_bytes": max(each["peak_memory_bytes"] for each in facts),
         "parameters": facts[-1]["num_parameters"],

@@ -230,8 +230,8 @@ def train(
     for name in getattr(settings.objective, "beside", ()):  # files beside the base's weights that it reads
         if (base.folder / name).exists():
             inputs[f"beside the base: {name}"] = store.prints.of([base.folder / name], base.folder)
-    for folder in reads_of(settings.tuning):
-        inputs[f"adapter {folder}"] = _adapter_fingerprint(folder, store)
+    adapters = {f"adapter {number}": folder for number, folder in enumerate(reads_of(settings.tuning), 1)}
+    inputs |= {name: _adapter_fingerprint(folder, store) for name, folder in adapters.items()}
     code = (
         sys.modules[__name__],
         Training,
@@ -241,8 +241,7 @@ def train(
     )
     named = sources(tokens)
     domain, share = next(iter(mixture.items()))
-    window = settings.window or min(base.window, 2048)
-    trainable = _trainable(named[domain], settings.row_packing, window)
+    trainable = trainable_tokens(base, named[domain], settings)
     shape = settings.shape(base, trainable, share)
     shortlists = _consulted(base, tokens, mixture, settings, shape, store)
     if shortlists:
@@ -265,19 +264,27 @@ def train(
         inputs,
         code,
         Training(base, tokens, mixture, settings, shape, shortlists, begin),
-        origins={"base": base.origin},
+        origins={"base": base.origin} | adapters,
         together=_meet,
     )
 
 
 def _known(settings: Train, *, draws: bool) -> Train:
     """The settings by which a run is known. What decides only how it is computed is left as it is by itself: after
-    memory ran out, or with another number of workers, the same run goes on.
+    memory ran out, or with another number of workers, the same run goes on. Where adapters lie that a tuning reads does
+    not count, only what is in them.
 
     draws: dropout is at work, whose masks are drawn per micro-batch: then micro-batches decide the outcome, too.
     """
     micro_rows = settings.micro_rows if draws else None
-    return replace(settings, micro_rows=micro_rows, workers=Train.workers, checkpoint_minutes=Train.checkpoint_minutes)
+    tuning = getattr(settings.tuning, "anywhere", settings.tuning)
+    return replace(
+        settings,
+        tuning=tuning,
+        micro_rows=micro_rows,
+        workers=Train.workers,
+        checkpoint_minutes=Train.checkpoint_minutes,
+    )
 
 
 def _draws(base: Base, settings: Train) -> bool:
@@ -291,12 +298,12 @@ def _sizes(shape: TrainingShape) -> str:
     return digest(vars(replace(shape, micro_rows=0)))
 
 
-def _trainable(source: TokenSource, packing: str, window: int) -> int:
-    """Tokens of one pass over what rows of this packing are made of: pairs longer than a row are in none."""
-    if packing == "pairs":
+def trainable_tokens(base: Base, source: TokenSource, settings: Train) -> int:
+    """Tokens of one pass over what the rows of a run are made of: pairs longer than a row are in none."""
+    if settings.row_packing == "pairs":
         chosen = source.pairs("train")
         size_P = source.pairs_D[chosen] + source.pairs_D[chosen + 1]
-        return int(size_P[size_P <= window].sum())
+        return int(size_P[size_P <= (settings.window or min(base.window, 2048))].sum())
     return int(source.pairs_D[source.documents("train")].sum())
 
 

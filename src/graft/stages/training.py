@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ class Training:
     def open(self, folder: Path) -> tuple[Run, list[str]]:
         """The run at its beginning, which keeps its checkpoints in `folder`, and notes on how it computes."""
         from graft.tensors.loop import Pace
-        from graft.tensors.run import Run, Watch, adamw, due_steps
+        from graft.tensors.run import Run, Watch, adamw, due_steps, forget_peak
         from graft.tensors.sampler import Sampler
         from graft.tensors.shortlists import Kept, Shortlists
         from graft.tensors.start import Start
@@ -97,7 +98,10 @@ class Training:
         start = Start(base, named, [*sampler.names, *others], shape.window, shape.micro_rows, settings.seed, listed)
         opener = Opener(base, named, tokens.facts["vocabulary"], settings.precision, sampler.batch(0))
         model = opener.trained(settings)
+        forget_peak(model)
+        began = time.monotonic()
         loss = settings.objective.bind(start, opener.frozen)
+        preparing = time.monotonic() - began
         opener.notes.update(dict.fromkeys(_packing_notes(sampler)))
         if settings.keep_every > shape.steps:
             few = f"train.keep_every is {settings.keep_every} and the run has {shape.steps} steps: no checkpoint stays"
@@ -133,6 +137,7 @@ class Training:
             keep_every=settings.keep_every,
             begin=self.begin,
             leave=getattr(loss, "leave", None),
+            preparing=preparing,
         ), list(opener.notes)
 
 

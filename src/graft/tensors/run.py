@@ -77,6 +77,7 @@ class Run:
     done: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0  # of stepping, over all sittings
+    preparing: float = 0.0  # seconds that the objective took before the first step and after the last, in this sitting
     latest: dict[str, list[float]] = field(default_factory=dict)  # the last validation in the curve
 
     def to_end(self) -> dict[str, Any]:
@@ -85,7 +86,6 @@ class Run:
         Ctrl-C and SIGTERM end it with KeyboardInterrupt once the step in hand is done, watched and saved, so that
         what is on disk is never half of anything; a second one ends it at once.
         """
-        forget_peak(self.model)
         self._resume()
         with Stop("stopping after this step; once more: at once, going back to the last checkpoint") as stop:
             if not self.curve:
@@ -105,7 +105,9 @@ class Run:
         with enough_memory("writing the model", do="free some and run again: the training is done and kept"):
             difference = save_model(self.model, self.base.folder, self.folder / "model", self._texts())
         if self.leave is not None:  # may take as long as many steps, so a kill in it must find a checkpoint
+            began = time.monotonic()
             self.leave(self.model, self.folder / "model")
+            self.preparing += time.monotonic() - began
         drop_checkpoints(self.folder / CHECKPOINTS, keep=self._stays)
         return self._facts() | {"reload_difference": difference, "num_trained": trained}
 
@@ -192,6 +194,7 @@ class Run:
             "tokens_per_second": total / max(self.seconds, 1e-9),
             "peak_memory_bytes": max(everyone(peak_memory(self.model))),  # of one process
             "training_seconds": self.seconds,
+            "preparing_seconds": self.preparing,
             "kept": list(checkpoints(self.folder / CHECKPOINTS)),
             "num_parameters": sum(p.numel() for p in self.model.hf.parameters()),
         }

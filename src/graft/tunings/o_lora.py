@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
@@ -42,6 +42,11 @@ class OLora:
     def reads(self) -> tuple[str, ...]:
         """Folders whose content decides the outcome: the train stage makes them part of the run's identity."""
         return self.earlier if self.leash else ()
+
+    @property
+    def anywhere(self) -> OLora:
+        """Itself without where the earlier adapters lie: their content is known by itself."""
+        return replace(self, earlier=())
 
     def apply(self, model: Model) -> Model:
         """Errors: as LoRA's; UsageError where an earlier adapter has no layer in common with this one, or of another
