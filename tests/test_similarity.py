@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
+from browser.made_facts import HOSTILE
+from browser.made_likened import made_likened
 from conftest import OTHER, WORDS, write_texts
 from graft.cli import app
 from graft.core.base import Base
@@ -29,6 +32,7 @@ from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.features import Features, read_features
 from graft.core.seed import stream
 from graft.jobs.adapt import Adapt
+from graft.page.likened import render_likened, turned
 from graft.similarities.base_loss import BaseLoss
 from graft.similarities.frechet import Frechet
 from graft.similarities.mean_cosine import MeanCosine
@@ -36,6 +40,7 @@ from graft.similarities.mmd import Mmd
 from graft.similarities.ngram_overlap import NgramOverlap
 from graft.similarities.two_sample import TwoSample
 from graft.similarity_verb.advise import Advise
+from graft.similarity_verb.parts import Parts, notes_of
 from graft.similarity_verb.request import Similarity, names_of
 from graft.similarity_verb.runs import Run
 from graft.stages.embed import Embed, embed
@@ -534,6 +539,171 @@ def test_asked_twice_is_made_once(world):
     made: list[bool] = []
     again = asked(replace(world.store, on_made=lambda _, fresh: made.append(fresh)))
     assert again == first and made and not any(made)
+
+
+# --- a reference of several kinds -------------------------------------------------------------------------------------
+
+
+def test_a_text_like_one_part_of_a_mixed_reference_is_told_apart_from_the_whole():
+    """Two clouds far apart as the reference, the text from one of them: half of the reference is taken for the text."""
+    near, far = cloud(60, shift=0.0, seed=2), cloud(60, shift=3.0, seed=3)
+    text = cloud(60, shift=3.0, seed=4)
+    both = Features.of([*near.texts, *far.texts], *(np.concatenate(pair) for pair in (
+        (near.vectors_DW, far.vectors_DW), (near.bits_D, far.bits_D), (near.bytes_D, far.bytes_D))))  # fmt: skip
+    parts = Parts({"near": near, "far": far}, MEASURES)
+    assert 0.2 < TwoSample()(text, both) < 0.4  # a quarter for the best classifier
+    assert all(one["error"] == TwoSample()(near, far) or one["error"] < 0.1 for one in parts.told())
+    against = {row["part"]: row["measures"] for row in parts.against(text)}
+    assert against["near"]["base_loss"] == BaseLoss()(text, near) and against["far"]["two_sample"] > 0.35
+    near_words, *about = notes_of(parts.told(), {"mine": parts.against(text)}, 0.25)
+    assert "of several kinds" in near_words and "give one kind as --to" in near_words
+    assert about == [f"mine: the classifier hardly tells it from far (error {against['far']['two_sample']:.2g})"]
+    assert not notes_of(parts.told(), {}, 0.0)  # the border of the advice decides
+
+
+def test_parts_of_one_kind_are_no_note_and_few_documents_no_number():
+    parts = Parts({"one": cloud(50, seed=2), "other": cloud(50, seed=3)}, MEASURES)
+    assert all(one["error"] > 0.35 for one in parts.told()) and not notes_of(parts.told(), {}, 0.25)
+    few = Parts({"one": cloud(50, seed=2), "other": cloud(3, seed=3)}, MEASURES)
+    assert [one["error"] for one in few.told()] == [None, None] and not notes_of(few.told(), {}, 0.25)
+
+
+def test_the_command_says_that_the_reference_is_mixed(world, tmp_path):
+    like = write_texts(tmp_path / "like", OTHER, 40, seed=9)
+    quick = ("--documents", 40, "--set", "liken.draws=100")
+    words = (like, "--to", world.domain, "--to", world.general)
+    said, told = ask(world, *words, *quick)
+    assert [one["part"] for one in told["reference"]["parts"]] == ["domain", "general"]
+    assert {one["documents"] for one in told["reference"]["parts"]} == {20}  # as many as the whole, together
+    assert "the reference is of several kinds" in said and "like: the classifier hardly tells it from general" in said
+    errors = {row["part"]: row["measures"]["two_sample"] for row in told["texts"][0]["parts"]}
+    assert errors["general"] > 0.3 > errors["domain"]
+    said, told = ask(world, like, "--to", world.general, *quick)
+    assert told["reference"]["parts"] == told["texts"][0]["parts"] == [] and "several kinds" not in said
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def cells(page: str, table: str) -> list[list[str]]:
+    """Rows of the first table of a class, its cells in words, parts apart by a bar."""
+    body = re.search(rf'<table class="{table}.*?<tbody>(.*?)</tbody>', page, re.DOTALL)
+    assert body, table
+    rows = re.findall(r"<tr.*?</tr>", body[1], re.DOTALL)
+    parted = [re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL) for row in rows]
+    found = [[re.sub(r"\s*(<[^>]*>\s*)+", "|", cell).strip("|") for cell in row] for row in parted]
+    return [[re.sub(r"\s+", " ", cell.replace("−", "-")) for cell in row] for row in found]
+
+
+def test_the_page_holds_every_number_and_is_handed_over_with_care(world, adapted, tmp_path):
+    near = write_texts(tmp_path / "near", OTHER, 40, seed=9)
+    place = tmp_path / "pages" / "likened.html"
+    quick = ("--documents", 30, "--set", "liken.draws=100", "--page", place)
+    said, told = ask(world, world.domain, near, "--to", world.general, "--runs", adapted, *quick)
+    assert f"written: {place}" in said
+    page = place.read_text()
+    for row, shown in zip(told["texts"][0]["measures"], cells(page, "likeness"), strict=True):
+        assert shown[1] == f"{row['corrected']:.3g}|measured {row['value']:.3g}"
+        assert shown[0].endswith("larger is closer" if row["larger_is_closer"] else "smaller is closer")
+        assert shown[2].startswith(" to ".join(f"{end:.3g}" for end in row["interval"]))
+    run, change = told["runs"][0], cells(page, "wide-table trained")[0]
+    assert change[0] == str(adapted) and change[4].startswith(f"{100 * run['change']:+.1f}")
+    assert run["report"] in page and told["texts"][0]["artifact"] in page
+    assert [row[1][2:] for row in cells(page, "advised")] == [one["advice"] for one in told["texts"]]
+    again = ("--documents", 20, "--set", "liken.draws=100", "--page", place)
+    ask(world, near, "--to", world.general, *again)  # another answer replaces an earlier page
+    assert place.read_text() != page and "No run is on this page" in place.read_text()
+    ask(world, world.domain, near, "--to", world.general, "--runs", adapted, *quick)
+    assert place.read_text() == page
+
+
+def test_a_page_replaces_nothing_that_graft_did_not_make(world, tmp_path):
+    mine = tmp_path / "mine.html"
+    mine.write_text("mine")
+    (tmp_path / "text").mkdir()
+    text = tmp_path / "text" / "text.html"
+    text.write_text("<p>the court of law</p>")
+    before = {one.name for one in world.store.artifacts()}
+    asked = (text, "--to", world.general, "--documents", 3, "--page")
+    for place, words in (
+        (mine, "graft did not put it there"),
+        (tmp_path / "text", "this is no name of a page"),
+        (tmp_path / "likened.json", "ends in .html"),
+        (text, "over or beside the text"),
+        (world.store.root / "likened.html", "into a store"),
+        (mine / "likened.html", "Not a directory"),
+    ):
+        with pytest.raises(UsageError) as raised:
+            ask(world, *asked, place)
+        assert words in str(raised.value) and "--page" in str(raised.value) and "--out" not in str(raised.value)
+    assert mine.read_text() == "mine" and {one.name for one in world.store.artifacts()} == before
+    assert not (tmp_path / ".graft.json").exists()
+
+
+def test_a_page_in_the_folder_of_a_text_is_not_read_as_text(world, tmp_path):
+    text = write_texts(tmp_path / "text", WORDS, 6, seed=3)
+    words = (text, "--to", world.general, "--documents", 6, "--set", "liken.draws=100", "--page", text / "likened.html")
+    _, first = ask(world, *words)
+    _, again = ask(world, *words)
+    assert again == first and first["texts"][0]["of"] == 6
+
+
+def test_coefficients_on_the_page_are_of_likeness():
+    """Of a measure of which smaller is closer they are turned, its interval end for end."""
+    row = {"spearman": -0.8, "spearman_interval": [-0.9, -0.1], "pearson": None, "pearson_interval": None}
+    assert turned(row, larger=True) == {key: row[key] for key in turned(row, larger=True)}
+    assert turned(row, larger=False)["spearman"] == 0.8 and turned(row, larger=False)["spearman_interval"] == [0.1, 0.9]
+    assert turned(row, larger=False)["pearson"] is turned(row, larger=False)["pearson_interval"] is None
+    told = made_likened(9)
+    raw = {one["measure"]: one["spearman"] for one in told["correlations"]}
+    assert raw["base_loss"] < -0.5 and raw["two_sample"] > 0.5  # the made texts: less alike, more gained
+    shown = cells(render_likened(told), "wide-table correlated")
+    assert [float(one[1].split("|")[0]) for one in shown] == [
+        pytest.approx(abs(value), abs=0.006) for value in raw.values()
+    ]
+
+
+def test_lines_of_the_page_run_to_the_right_for_what_is_more_alike():
+    """The most alike text stands farthest right on every line, and on the same line in all tables."""
+    told = made_likened(6, runs=0)
+    page = render_likened(told)
+    dots = [float(left) for left in re.findall(r'<i class="dot" style="left:([\d.]+)%">', page)]
+    same = [float(left) for left in re.findall(r'<i class="same" style="left:([\d.]+)%">', page)]
+    for place, row in enumerate(told["texts"][0]["measures"]):
+        mine = dots[place::6]
+        order = [one["measures"][place]["corrected"] for one in told["texts"]]
+        ranked = sorted(range(6), key=lambda k: order[k], reverse=not row["larger_is_closer"])
+        assert sorted(range(6), key=lambda k: mine[k]) == ranked
+    assert len(same) == 5 * 6 and same[:5] == same[5:10]
+
+
+def test_a_page_of_many_texts_counts_and_without_runs_says_how_to_give_them():
+    page = render_likened(made_likened(9))
+    assert re.search(r"Adapt: \d of 9 texts\.", page) and "Full marks" in page
+    bare = render_likened(made_likened(2, runs=0))
+    assert "--runs FOLDER" in bare and 'id="runs"' not in bare and "novels: " in bare
+    parts = render_likened(made_likened(2, parts=True))
+    assert 'id="parts"' in parts and 'id="parts"' not in bare
+    assert "it started from another model" in parts
+
+
+def test_a_number_that_is_none_is_said_on_the_page():
+    told = made_likened(2)
+    lost = {"value": None, "corrected": None, "interval": None, "note": "not defined for 1 and 60 document(s)"}
+    told["texts"][0]["measures"][1] |= lost
+    told["correlations"] = [row | {"runs": 1, "texts": 1} for row in told["correlations"]]
+    shown = cells(render_likened(told), "likeness")[1]
+    assert shown[1:] == ["–|measured –", lost["note"]]
+    assert "no coefficient: it takes 3 texts" in render_likened(told)
+
+
+def test_what_a_user_wrote_is_never_markup():
+    told = made_likened(3, parts=True)
+    told["texts"][0]["text"] = told["runs"][0]["text"] = HOSTILE[0]
+    told["runs"][1]["run"] = told["model"] = HOSTILE[2]
+    told["runs_left_out"] = told["notes"] = list(HOSTILE)
+    page = render_likened(told)
+    assert page.count("<script") == 2 and "<img" not in page and "{{ 7" in page
 
 
 def test_help_loads_neither_torch_nor_scipy():

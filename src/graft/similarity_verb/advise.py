@@ -24,11 +24,11 @@ class Advise:
     else: "not clear". Odyssey (arXiv 2410.05581) finds that gains go with unlikeness; a rule and its borders are not
     published: these are settings, to be judged by the correlation with your own runs.
 
-    The classifier tells a text from the whole reference, also where the text is like one part of it: a text that is a
-    share w of its reference comes out with an error of about w / 2 at best (the reference's documents of that kind are
-    taken for the text, no other one is mistaken), so a quarter where it is half of the reference. A reference of several
-    kinds thus makes its own kinds look unlike. Give a reference of one kind, or ask once for each; where --to names
-    several paths that the classifier tells apart, the answer says so (graft.similarity_verb.parts).
+    The classifier tells a text from the whole reference, also where the text is like one part of it. Of a text that is
+    a share w of its reference the best error is about w / 2: the reference's documents of that kind are taken for the
+    text, no other one is mistaken. So a reference of several kinds makes its own kinds look unlike. Give a reference of
+    one kind, or ask once for each; where --to names several paths that the classifier tells apart, the answer says so
+    (graft.similarity_verb.parts).
     """
 
     told_apart: float = 0.25  # error of the classifier: halfway between always right and chance

@@ -36,6 +36,12 @@ def similarity(
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. liken.draws=2000, advise.excess=0.2."),
     ] = None,
     out: JsonOption = None,
+    page: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE.html", help="Write a page for people here; it opens offline and needs nothing else."
+        ),
+    ] = None,
     store: Annotated[
         Optional[Path], typer.Option("--store", help="Folder of artifacts. \\[default: $GRAFT_STORE, or .graft]")
     ] = None,
@@ -50,6 +56,7 @@ def similarity(
     from graft.law_verbs.screen import terminal
     from graft.listing import Teller
     from graft.recipe import build_changed
+    from graft.similarity_verb.paper import check_page, write_page
     from graft.similarity_verb.request import Similarity
     from graft.similarity_verb.screen import show_similarity
 
@@ -57,6 +64,12 @@ def similarity(
     settings = {"texts": texts, "to": to, "model": model, "runs": runs or []}
     settings |= {"ingest": {"text_field": text_field}, "embed": reading}
     request = build_changed(Similarity, settings, changes or [])
-    told = request(replace(Store(store) if store else Store.default(), on_made=Teller().made))
+    if page is not None:
+        check_page(page, request)
+    kept = replace(Store(store) if store else Store.default(), on_made=Teller().made)
+    told = request(kept)
     show_similarity(told, terminal())
     write(out, told)
+    if page is not None:
+        write_page(page, request, told, kept)
+        typer.echo(f"written: {page}")

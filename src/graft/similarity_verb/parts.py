@@ -25,15 +25,11 @@ class Parts:
 
     def told(self) -> list[dict[str, Any]]:
         """Of every part its documents, and the error of the classifier that tells it from the others together."""
-        names = list(self.parts)
-        return [
-            {
-                "part": name,
-                "documents": len(self.parts[name]),
-XX
-            }
-            for name in names
-        ]
+        found: list[dict[str, Any]] = []
+        for name, part in self.parts.items():
+            others = _joined([other for one, other in self.parts.items() if one != name])
+            found.append({"part": name, "documents": len(part), "error": _known(self._classifier(part, others))})
+        return found
 
     def against(self, text: Features) -> list[dict[str, Any]]:
         """Of every part the measures of the text against it alone, as their formulas have them."""
@@ -47,7 +43,9 @@ XX
         return next((one for one in self.measures if isinstance(one, TwoSample)), TwoSample())
 
 
-def notes_of(told: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[Mapping[str, Any]]], told_apart: float) -> list[str]:
+def notes_of(
+    told: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[Mapping[str, Any]]], told_apart: float
+) -> list[str]:
     """What to know of a reference whose parts the classifier tells apart; nothing where it is of one kind.
 
     told: of `Parts.told`; texts: by name what `Parts.against` says. told_apart: the border of `Advise`.

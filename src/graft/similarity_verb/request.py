@@ -85,7 +85,6 @@ class Similarity:
             "settings": {key: to_json(getattr(self, key)) for key in ("ingest", "embed", "liken", "advise")},
         }
 
-
     def _parts(self, base: Base, store: Store) -> dict[str, Features]:
         """Every path of the reference by itself, together of about as many documents; none where it is one path."""
         paths = list(dict.fromkeys(self.to))

@@ -9,16 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from graft.page.alike import measure_of
 from graft.readers.folder import shown
-
-WORDS = {
-    "mean_cosine": "cosine of mean embeddings",
-    "mmd": "MMD^2",
-    "frechet": "Frechet distance^2",
-    "ngram_overlap": "n-gram overlap",
-    "two_sample": "classifier's error",
-    "base_loss": "bits per byte above reference",
-}
 
 
 def show_similarity(told: Mapping[str, Any], console: Console) -> None:
@@ -49,7 +41,7 @@ def _measures(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         low, high = row["interval"] or (None, None)
         closer = "larger" if row["larger_is_closer"] else "smaller"
-        name = WORDS.get(row["measure"], row["measure"])
+        name = measure_of(row["measure"]).name
         cells = (number(value) for value in (row["value"], row["corrected"], low, high))
         table.add_row(_plain(name), *cells, closer, escape(row["note"]))
     return table
@@ -77,7 +69,7 @@ def _show_runs(told: Mapping[str, Any], console: Console) -> None:
         cells = [
             cell for key in ("pearson", "spearman") for cell in (number(row[key]), _interval(row[f"{key}_interval"]))
         ]
-        table.add_row(_plain(WORDS.get(row["measure"], row["measure"])), *cells)
+        table.add_row(_plain(measure_of(row["measure"]).name), *cells)
     console.print(table)
     if first["texts"] < 5:
         console.print("a coefficient takes 3 texts with runs, its interval 5", style="dim")
