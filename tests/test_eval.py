@@ -29,7 +29,9 @@ from graft.jobs.benchmark import Benchmark
 from graft.readers.question import FORMS, Refused, question_of
 from graft.readers.suite import Choosing, read_tasks, suite_files
 from graft.stages.answer import Answer, answer
-from graft.stages.grade import Grade, Graded, grade, items_of, named, number_keys, summarize
+from graft.stages.grade import Grade, grade, number_keys, summarize
+from graft.stages.graded import Graded, items_of
+from graft.stages.verdict import named
 
 CHOICES = [
     {"query": "the court of law shall", "choices": ["hear a case", "walked by", "sea in"], "gold": 0},
@@ -518,6 +520,14 @@ def test_what_is_right_when_the_model_writes(world: World, tmp_path: Path) -> No
         assert rows_of(answer(world.base, [str(second)], Answer(tokens=3), store=store))[0]["correct"]
 
 
+def test_an_answer_of_articles_or_marks_alone_is_compared_as_it_stands() -> None:
+    from graft.stages.ask import is_right
+
+    assert is_right("A", ["A"]) and is_right("!!!", ["none", "!!!"]) and is_right("The", [" The"])
+    assert not is_right("the", ["A"]) and not is_right("", ["A", "!!!"]) and not is_right("...", ["A"])
+    assert is_right("the Judge.", ["A judge"]) and not is_right("", ["judge"])
+
+
 def test_what_cannot_be_asked_is_counted_in_a_folder_and_refused_alone(world: World, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     write_rows(tmp_path / "s" / "choices.jsonl", CHOICES)
@@ -558,6 +568,44 @@ def test_two_files_of_one_name_are_two_tasks(world: World, tmp_path: Path) -> No
     assert list(found.facts["tasks"]) == ["t", "t_2"]
     inside = answer(world.base, [str(tmp_path)], Answer(limit=2), store=Store(tmp_path / "store"))
     assert list(inside.facts["tasks"]) == ["a/t", "b/t"]
+
+
+def test_names_are_one_each_whatever_they_come_from(world: World, tmp_path: Path) -> None:
+    """A file, a part of a file, the quiz and tasks of lm-eval: none hides another."""
+    parted = write_rows(tmp_path / "t.jsonl", [one | {"subject": "law"} for one in CHOICES])
+    names = [
+        str(parted),
+        str(tmp_path / "inner"),
+        str(write_rows(tmp_path / "quiz.jsonl", CHOICES[:2])),
+        "embedded:quiz",
+    ]
+    write_rows(tmp_path / "inner" / "t" / "law.jsonl", CHOICES[:3])
+    write_rows(tmp_path / "inner" / "law.jsonl", CHOICES[:1])
+    for name in ("a", "b"):  # two tasks of one name, and neither is the other
+        (tmp_path / name).mkdir()
+        rows = write_rows(tmp_path / name / "rows.jsonl", [ROW | {"query": f"the {name} {n}"} for n in range(5)])
+        names.append(str(task_file(tmp_path / name, rows, "choices", "law")))
+    found = answer(world.base, names, Answer(limit=5), store=Store(tmp_path / "store"))
+    sizes = {name: facts["items"] for name, facts in found.facts["tasks"].items()}
+    rest = sizes["quiz_2"]  # the window has no room for most docstrings
+    assert sizes == {"t/law": 4, "law": 1, "t/law_2": 3, "quiz": 2, "quiz_2": rest, "law_2": 5, "law_3": 5}
+    rows = rows_of(found)
+    assert len(rows) == len({(row["task"], row["item"]) for row in rows}) == sum(sizes.values())
+    assert {row["query"][:5] for row in rows if row["task"] == "law_3"} == {"the b"}
+
+
+def test_what_is_named_twice_is_asked_once_with_a_note(world: World, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "s" / "t.jsonl", CHOICES)
+    task = task_file(tmp_path, write_rows(tmp_path / "rows.jsonl", CHOICES), "choices", "twice")
+    store = Store(tmp_path / "store")
+    once = answer(world.base, [str(path)], store=store)
+    names = [str(path), str(path), str(tmp_path / "s"), f"{tmp_path}/s/../s/t.jsonl", str(task), str(task)]
+    found = answer(world.base, names, store=store)
+    assert list(found.facts["tasks"]) == ["t", "twice"] and len(rows_of(found)) == 8
+    notes = [note for note in found.facts["notes"] if "named more than once" in note]
+    assert len(notes) == 1 and "t.jsonl" in notes[0] and "twice" in notes[0]
+    again = answer(world.base, [str(path)] * 2, store=store)
+    assert any("named more than once" in note for note in again.facts["notes"]) and not once.facts["notes"]
 
 
 def test_an_encoder_is_refused(world: World, tmp_path: Path) -> None:
@@ -691,6 +739,152 @@ def test_tasks_of_the_harness_are_limited_shown_examples_and_known_by_content(
     assert answer(world.base, [str(path)], Answer(limit=5), store=store) != found
 
 
+def test_examples_before_a_question_are_those_of_the_harness(world: World, hflm: Any, tmp_path: Path) -> None:
+    """lm-eval draws examples anew whenever it builds its requests; ours are its first draw, and what was hashed."""
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    draw = np.random.default_rng(8)
+    rows = [
+        {"query": " ".join(draw.choice(WORDS, 6)), "choices": list(draw.choice(OTHER, 3, replace=False)), "gold": 1}
+        for _ in range(12)
+    ]
+    path = task_file(tmp_path, write_rows(tmp_path / "rows.jsonl", rows), "choices", "shown")
+    manager = TaskManager(include_defaults=False)
+    found: Any = simple_evaluate(
+        hflm, tasks=[str(path)], num_fewshot=2, fewshot_random_seed=1234, bootstrap_iters=0, task_manager=manager
+    )
+    theirs = sorted(found["samples"]["shown"], key=lambda one: one["doc_id"])
+    ours = rows_of(answer(world.base, [str(path)], Answer(shots=2), store=Store(tmp_path / "store")))
+    assert [row["query"] for row in ours] == [one["arguments"][0][0] for one in theirs]
+    for row, one in zip(ours, theirs, strict=True):
+        assert np.allclose(row["nats"], [-float(resps[0][0]) for resps in one["resps"]], atol=1e-4)
+    limited = rows_of(answer(world.base, [str(path)], Answer(shots=2, limit=5), store=Store(tmp_path / "store")))
+    assert len(limited) == 5
+
+
+def test_a_task_that_is_built_otherwise_each_time_is_no_task(world: World, tmp_path: Path) -> None:
+    from graft.stages import harness
+
+    path = task_file(tmp_path, write_rows(tmp_path / "rows.jsonl", CHOICES), "choices", "fickle")
+    [task] = harness.open_tasks([str(path)], 0, None)
+    task.task.config.doc_to_text = "{{query}} {{range(100000) | random}}"
+    with pytest.raises(FaultError, match="the task fickle asks other things than a moment ago"):
+        task.ask(*speaking(world))
+
+
+def speaking(world: World) -> tuple[Any, Base, Any]:
+    """What a task is asked with."""
+    from graft.tensors.endings import EndingScorer
+    from graft.tensors.pairs import PairEncoder
+    from graft.tensors.weights import open_model
+
+    window = world.base.window
+    scorer = EndingScorer(open_model(world.base.folder, "fp32", frozen=True), window)
+    return scorer, world.base, PairEncoder(world.base, window)
+
+
+def test_settings_that_no_task_of_the_harness_reads_are_refused(world: World, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", CHOICES)
+    path, store = task_file(tmp_path, rows, "choices", "settled"), Store(tmp_path / "store")
+    other: dict[str, Any] = {
+        "delimiter": "\n",
+        "between": " ",
+        "split": "dev",
+        "by": "",
+        "repeated": "keep",
+        "ignore": ("hint",),
+        "tokens": 5,
+    }
+    for name, value in other.items():
+        with pytest.raises(UsageError, match=f"answer.{name} is .*tasks of lm-eval") as caught:
+            answer(world.base, [str(path)], Answer(**{name: value}), store=store)
+        assert "limit, shots" in caught.value.allowed
+    with pytest.raises(UsageError, match="answer.shots_from is .*tasks of lm-eval"):
+        answer(world.base, [str(path)], Answer(shots=1, shots_from=str(rows)), store=store)
+    both = answer(world.base, [str(path), str(rows)], Answer(delimiter="\n"), store=store)
+    assert len(rows_of(both)) == 8, "they act on the file beside it"
+    with pytest.raises(UsageError, match=r"shots_from is .*no example is shown") as caught:
+        Answer(shots_from=str(rows))
+    assert "shots" in caught.value.do
+
+
+def test_a_right_answer_that_is_no_choice_is_named_before_anything_is_scored(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graft.tensors import weights
+
+    def opened(*rest: Any, **more: Any) -> Any:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr(weights, "open_model", opened)
+    store = Store(tmp_path / "store")
+    for number, (gold, words) in enumerate((("neither", "'neither'"), ("9", "9"), ("", "''"))):
+        rows = [one | {"gold": "0"} for one in CHOICES[:2]] + [CHOICES[2] | {"gold": gold}]
+        path = task_file(tmp_path, write_rows(tmp_path / f"{number}.jsonl", rows), "choices", f"wrong{number}",
+                         doc_to_target="{{gold}}")  # fmt: skip
+        with pytest.raises(UsageError, match=f"the right answer is {words}, which is no choice") as caught:
+            answer(world.base, [str(path)], store=store)
+        assert caught.value.where == f"wrong{number}#2" and "0 to 1" in caught.value.allowed
+
+
+def test_a_right_answer_may_be_written_out(world: World, tmp_path: Path) -> None:
+    rows = [one | {"gold": one["choices"][one["gold"]]} for one in CHOICES]
+    path = task_file(tmp_path, write_rows(tmp_path / "rows.jsonl", rows), "choices", "spelled")
+    found = rows_of(answer(world.base, [str(path)], store=Store(tmp_path / "store")))
+    assert [row["gold"] for row in found] == [one["gold"] for one in CHOICES]
+
+
+def test_a_question_with_one_choice_says_nothing_of_what_is_known(world: World, tmp_path: Path) -> None:
+    rows = [*CHOICES, ROW | {"choices": ["hear a case"]}]
+    path = task_file(tmp_path, write_rows(tmp_path / "rows.jsonl", rows), "choices", "single")
+    store = Store(tmp_path / "store")
+    one = answer(world.base, [str(path)], store=store)
+    summary = json.loads((grade(Graded("a", one, "b", one, []), store=store) / "summary.json").read_text())
+    four = rows_of(one)[:4]
+    known = np.mean([(row["correct"] - row["chance"]) / (1 - row["chance"]) for row in four])
+    assert summary["all"]["items"] == 5 and summary["all"]["known"] == pytest.approx(known)
+    assert summary["all"]["adjusted"] == 3, "those with three choices and more"
+    alone = task_file(tmp_path, write_rows(tmp_path / "one.jsonl", rows[4:] * 3), "choices", "alone")
+    two = answer(world.base, [str(alone)], store=store)
+    made = grade(Graded("a", two, "", None, []), store=store)
+    assert json.loads((made / "summary.json").read_text())["all"]["known"] is None
+    assert "<h1" in (made / "report.html").read_text()
+
+
+def test_a_document_is_named_by_its_own_number_under_a_limit(world: World, tmp_path: Path) -> None:
+    long = {"context": "the judge " * 90, "continuation": "may"}
+    rows = [CONTINUATION[0] | {"context": f"the law {n}"} if n != 34 else long for n in range(40)]
+    path = task_file(tmp_path, write_rows(tmp_path / "rows.jsonl", rows), "continuation", "far")
+    store = Store(tmp_path / "store")
+    found = {
+        row["item"]: row["cut"] > 0 for row in rows_of(answer(world.base, [str(path)], Answer(limit=9), store=store))
+    }
+    assert len(found) == 9 and 34 in found, "or the choice of places has changed: take another number here"
+    assert [number for number, cut in found.items() if cut] == [34]
+    rows[34] = {"context": "the", "continuation": "judge " * 300}
+    path = task_file(tmp_path, write_rows(tmp_path / "more.jsonl", rows), "continuation", "farther")
+    with pytest.raises(UsageError, match="document 34 of farther cannot be scored"):
+        answer(world.base, [str(path)], Answer(limit=9), store=store)
+
+
+def test_what_the_model_writes_needs_room_in_the_window(world: World, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    rows = write_rows(tmp_path / "rows.jsonl", [*WRITTEN, {"context": "claim " * 80, "answer": "x"}])
+    window = world.base.window
+    wide = {"generation_kwargs": {"until": ["\n"], "max_gen_toks": window, "do_sample": False}}
+    path = task_file(tmp_path, rows, "written", "wide", **wide)
+    with pytest.raises(UsageError, match=f"wide has {window} tokens written.*window holds {window}"):
+        answer(world.base, [str(path)], store=store)
+    with pytest.raises(UsageError, match="rows has 8 tokens written.*window holds 8"):
+        answer(world.base, [str(rows)], Answer(tokens=8, window=8), store=store)
+    path = task_file(tmp_path, rows, "written", "narrow")  # which has 6 tokens written
+    inner = rows_of(answer(world.base, [str(path)], Answer(window=48), store=store))
+    own = rows_of(answer(world.base, [str(rows)], Answer(window=48, tokens=6), store=store))
+    cut = [row["cut"] for row in own]
+    assert [row["cut"] for row in inner] == cut and cut[:2] == [0, 0] and cut[2] > 30
+
+
 def test_words_for_tasks_that_cannot_be_asked(
     world: World, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -764,8 +958,8 @@ def test_a_table_of_two_by_two_by_hand() -> None:
 
 
 def test_means_over_tasks_count_each_task_once() -> None:
-    both = answered("1" * 8 + "00", "0" * 8 + "11", task=[0] * 8 + [1] * 2)
-    assert over_items(both).mean["change"] == pytest.approx((2 - 8) / 10)
+    both = answered("1" * 40 + "0" * 10, "0" * 40 + "1" * 10, task=[0] * 40 + [1] * 10)
+    assert over_items(both).mean["change"] == pytest.approx((10 - 40) / 50)
     assert over_tasks(both).mean["change"] == pytest.approx(0.0)
     assert over_tasks(both).interval["change"] == pytest.approx((0.0, 0.0)), "every draw within tasks is the same"
     mixed = answered("1010", "0110", task=[0, 0, 1, 1])
@@ -811,6 +1005,55 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         low, high = over_items(both).interval["change"]  # type: ignore[misc]
         held += low <= -0.05 <= high
     assert 181 <= held <= 198
+
+
+def test_tasks_of_one_item_have_an_interval() -> None:
+    """Two of twenty tasks of an item each go from wrong to right: p is 1/2, and nothing is certain."""
+    both = answered("0" * 20, "11" + "0" * 18, task=list(range(20)))
+    for means in (over_items(both), over_tasks(both)):
+        low, high = means.interval["change"]  # type: ignore[misc]
+        assert means.mean["change"] == pytest.approx(0.1) and low == 0 and 0.2 <= high <= 0.35
+    few = over_items(answered("1100", "1010")).interval["change"]
+    assert few == pytest.approx((-1, 1)), "of four items hardly anything is known"
+    assert over_items(answered("1", "0")).interval["change"] is None
+
+
+def test_a_coin_over_tasks_is_mcnemar_where_tasks_are_alike() -> None:
+    from graft.core.proportions import coin
+
+    both = answered("1" * 9 + "0" * 31, "0" * 9 + "1" * 2 + "0" * 29, task=[n % 20 for n in range(40)])
+    assert coin(both) == pytest.approx(mcnemar(9, 2), abs=0.02)
+    assert coin(answered("1100", "1100")) == 1
+    lone = answered("0" + "1" * 6 + "0" * 14, "1" + "0" * 6 + "0" * 14, task=[0] + [1] * 20)
+    assert coin(lone) == pytest.approx(1 / 2 + 1 / 2, abs=0.02), "a task of one item decides the mean of two"
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 20])
+def test_equal_models_are_seldom_called_better_or_worse(size: int) -> None:
+    """Two models that are right as often, in 20 tasks: false verdicts in about 5 % of 60 draws or fewer.
+
+    More than 7 of 60 would come about by luck at 5 % once in fifty times; the draws are fixed.
+    """
+    from graft.core.proportions import coin
+    from graft.stages.verdict import called
+
+    draw, wrong = np.random.default_rng(size), np.zeros(2, int)
+    for _ in range(60):
+        was, now = draw.random((2, 20 * size)) < 0.5
+        ones = np.arange(20 * size)
+        both = Answered(was, now, np.full(len(was), 0.25), ~was & ~now, np.full(len(was), 4), ones // size)
+        p = mcnemar(int((was & ~now).sum()), int((~was & now).sum()))
+        wrong[0] += called(over_items(both).interval["change"], p, 0.05) != "no change"
+        wrong[1] += called(over_tasks(both).interval["change"], coin(both), 0.05) != "no change"
+    assert (wrong <= 7).all(), wrong
+
+
+def test_a_verdict_needs_the_interval_and_the_test() -> None:
+    from graft.stages.verdict import called
+
+    assert called((0.1, 0.1), 0.5, 0.05) == "no change" and called((0.1, 0.2), 0.01, 0.05) == "improved"
+    assert called((-0.2, -0.1), 0.01, 0.05) == "worse" and called((-0.2, 0.1), 0.01, 0.05) == "no change"
+    assert called((0.1, 0.2), 0.5, 0.6) == "improved" and called(None, 0.01, 0.05) == "no interval (one item)"
 
 
 # --- two models ------------------------------------------------------------------------------------------------------

@@ -326,6 +326,12 @@ def test_replay_keeps_more_and_joint_is_the_bound(streamed):
     runs = summary["runs"]
     assert runs["joint"]["loss"]["overall_performance"] < runs["naive"]["loss"]["overall_performance"]
     assert runs["joint"]["against"]["difference"] < 0 and runs["naive"]["against"] is None
+    assert not runs["joint"]["front"] and any(row["front"] for row in runs.values())  # a bound, not one to choose
+    for label, row in told["methods"].items():
+        assert all(label in told["methods"][other]["tied"] for other in row["tied"])
+        against = row["against"]
+        if against and against["interval"]:
+            assert ("naive" in row["tied"]) == (against["interval"][0] <= 0 <= against["interval"][1])
     flips = told["methods"]["naive"]["flips"]
     assert set(flips) == {"law", "sea", "general"} and all(0 <= one["lost"] <= 1 for one in flips.values())
     assert set(told["methods"]["joint"]["flips"]) == {"general"}
@@ -440,7 +446,10 @@ def test_a_domain_of_one_document_has_no_interval_and_says_so(world, texts, tmp_
     summary = job(Store(tmp_path / "store")).summary
     assert summary["documents"]["few"] == 1
     assert any("few: one test document" in note for note in summary["notes"])
-    assert set(summary["runs"]["naive"]["loss_intervals"].values()) == {None}
+    without = summary["runs"]["naive"]["loss_intervals"]
+    assert without["overall_performance"] is None and without["forward_transfer"] is None
+    assert without["backward_transfer-divisor-gem"] and without["general_change"]  # of law, and of neither
+    assert summary["runs"]["naive"]["general"]["interval"]
 
 
 def test_a_method_that_cannot_train_the_base_is_refused_before_any_work(texts, tmp_path, world):

@@ -340,8 +340,8 @@ def test_without_tokens_a_turn_is_one_pass_over_its_domain(job, world):
     one = Itinerary.of(free, world.base, {"law": 2560, "sea": 5120, "general": 10_000})
     assert one.turns["naive"] == [{"law": 2560.0}, {"sea": 5120.0}]
     assert one.turns["replay 50 %"] == [
-        {"law": 2560.0, "general": 2560.0},
-        {"sea": 5120.0, "law": 2560.0, "general": 2560.0},
+        {"law": 1280.0, "general": 1280.0},
+        {"sea": 2560.0, "law": 1280.0, "general": 1280.0},
     ]
 
 

@@ -323,6 +323,24 @@ def test_a_model_that_was_handed_over_is_known_by_its_mark(world, before, tmp_pa
     assert any("was not checked" in note for note in outcome.summary["notes"])
 
 
+def test_copies_and_what_was_trained_from_them_are_known_too(world, before, tmp_path):
+    """A bare copy by its content; a model that was adapted from an adapted one by the whole chain."""
+    small = Train(tokens=2_000, rows=4, rate=1e-4, evaluations=1)
+    first = Adapt(
+        str(before.folder), (str(world.domain),), (str(world.general),), out=str(tmp_path / "one"), train=small
+    )
+    first(world.store)
+    shutil.copytree(tmp_path / "one" / "model", tmp_path / "bare")
+    other = write_texts(tmp_path / "other", OTHER[::-1], 30, seed=77)
+    chained = replace(first, base=str(tmp_path / "one" / "model"), domain=(str(other),), out=str(tmp_path / "two"))
+    chained(world.store)
+    shutil.copytree(world.domain, tmp_path / "renamed")
+    for model in (tmp_path / "bare", tmp_path / "two" / "model"):
+        job = Versus(str(before.folder), str(model), (str(tmp_path / "renamed"),), out=str(tmp_path / "c"))
+        with pytest.raises(UsageError, match="documents of renamed were in the text"):
+            job(world.store)
+
+
 def test_the_same_model_twice_changes_nothing(world, before, fresh, tmp_path):
     summary = compared(world, before, before, fresh, tmp_path / "out").summary
     row = summary["texts"]["fresh"]

@@ -72,6 +72,7 @@ def made_turn(name: str, method: Any, turn: int) -> Taken:
     """With the facts that a trained model has."""
     facts = {
         "training_seconds": 40.0,
+        "preparing_seconds": 2.0,
         "tokens": {"text": 100_000 * (turn + 1 if isinstance(method, Joint) else 1)},
         "peak_memory_bytes": 1.2e9,
     }

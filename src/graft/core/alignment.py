@@ -73,14 +73,14 @@ def align(length: int, before: Reading, after: Reading) -> Spans:
     sums = [_sum(one, cuts) for one in (before, after)]
     begin_S, end_S = np.append(0, cuts[:-1]), cuts
     (old_S, old_tokens_S), (new_S, new_tokens_S) = sums
-    kept_S = np.isfinite(old_S) & np.isfinite(new_S)
+    kept_S, one_S = np.isfinite(old_S) & np.isfinite(new_S), np.isfinite(old_S) ^ np.isfinite(new_S)
     columns = [one[kept_S] for one in (begin_S, end_S, old_S, new_S, old_tokens_S, new_tokens_S)]
     if before.mark is not None and after.mark is not None:
         last = (length, length, before.mark, after.mark, 1, 1)
         columns = [np.append(column, value) for column, value in zip(columns, last, strict=True)]
     return Spans(
         *columns,
-        left_out=int((end_S - begin_S)[~kept_S].sum()),
+        left_out=int((end_S - begin_S)[one_S].sum()),
         marks_left_out=int((before.mark is None) != (after.mark is None)),
     )
 

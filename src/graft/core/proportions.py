@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graft.core.bootstrap import levels
 from graft.core.seed import stream
 
 Z95 = 1.959963984540054
 DRAWS = 4000
+SMALL = 10  # items of a task, below which draws within it vary too little to say how much it would
 
 
 def wilson(hits: float, count: int) -> tuple[float, float]:
@@ -97,7 +99,8 @@ class Answered:
         lost, gained = before * (1 - after), (1 - before) * after
         counts = self.adjustable_I
         by_guess = np.where(self.choices_I > 2, self.apart_I / np.maximum(1, self.choices_I - 2), 0.0)
-        forgotten, learned = (np.where(counts, (share - by_guess) / (1 - c), 0.0) for share in (lost, gained))
+        beyond = np.where(counts, 1 - c, 1.0)
+        forgotten, learned = (np.where(counts, (share - by_guess) / beyond, 0.0) for share in (lost, gained))
         return np.stack([before, after, after - before, lost, gained, forgotten, learned, counts.astype(float)], 1)
 
 
@@ -113,23 +116,60 @@ class Means:
 
 
 def over_items(answered: Answered, seed: int = 0) -> Means:
-    """Means over all items alike (micro). Interval: percentile bootstrap over items, paired, drawn within tasks."""
-    sums_TQ, drawn_TRQ, size_T = _drawn(answered, seed)
-    return _means(_divided(sums_TQ.sum(0), size_T.sum()), _divided(drawn_TRQ.sum(0), size_T.sum()), len(answered))
+    """Means over all items alike (micro). Interval: bootstrap over items, paired, its percentiles as `levels` has them.
+
+    Items are drawn within tasks, and the smallest task says how far out the percentiles lie. A task of few items hardly
+    varies from draw to draw, and one of a single item not at all: with one below SMALL items are drawn over all tasks
+    together.
+    """
+    size_T = _sizes(answered)
+    units = min(size_T)
+    if units < SMALL:
+        answered, units = replace(answered, task_I=np.zeros_like(answered.task_I)), len(answered)
+    sums_TQ, drawn_TRQ, _ = _drawn(answered, seed)
+    return _means(_divided(sums_TQ.sum(0), len(answered)), _divided(drawn_TRQ.sum(0), len(answered)), units)
 
 
 def over_tasks(answered: Answered, seed: int = 0) -> Means:
-    """Means of the tasks' means (macro), whatever their sizes; intervals from the same draws as `over_items`.
+    """Means of the tasks' means (macro), whatever their sizes; intervals as those of `over_items`.
 
-    A task none of whose items counts is left out of the means of what is forgotten and learned.
+    With several tasks, one of them below SMALL, tasks are drawn, and items within each that is. A task none of whose
+    items counts is left out of the means of what is forgotten and learned.
     """
-    sums_TQ, drawn_TRQ, size_T = _drawn(answered, seed)
-    means_TQ = _divided(sums_TQ, size_T[:, None])
-    drawn = _divided(drawn_TRQ, size_T[:, None, None])
+    size_T = _sizes(answered)
+    sums_TQ, drawn_TRQ, count_T = _drawn(answered, seed)
+    means_TQ = _divided(sums_TQ, count_T[:, None])
+    if len(size_T) > 1 and min(size_T) < SMALL:
+        return _means(_level(means_TQ), _level(_drawn_twice(answered, seed)), len(size_T))
+    drawn = _divided(drawn_TRQ, count_T[:, None, None])
     there_TQ = ~np.isnan(means_TQ)
-    count_Q = np.maximum(there_TQ.sum(0), 1)
-    none_Q = np.where(there_TQ.any(0), 0.0, np.nan)
-    return _means(np.nansum(means_TQ, 0) / count_Q + none_Q, np.nansum(drawn, 0) / count_Q + none_Q, len(answered))
+    return _means(_level(means_TQ), _level(np.where(there_TQ[:, None], drawn, np.nan)), min(size_T))
+
+
+def coin(answered: Answered, seed: int = 0) -> float:
+    """Two-sided p of so large a change of the tasks' mean, had each changed item gone either way like a coin.
+
+    `mcnemar` for means over tasks: a sign test by simulation, in which an item weighs 1 / (tasks * items of its task).
+    From DRAWS tosses, that which was seen counted in (Davison and Hinkley 1997, equation 4.11).
+    """
+    net, tossed_R = 0.0, np.zeros(DRAWS)
+    for number, task in enumerate(np.unique(answered.task_I).tolist()):
+        some = answered.of(task)
+        change_I = some.after_I.astype(int) - some.before_I
+        changed = int(np.abs(change_I).sum())
+        net += float(change_I.sum()) / len(some)
+        tossed_R += (2 * stream(seed, "coin", number).binomial(changed, 0.5, size=DRAWS) - changed) / len(some)
+    return float((1 + (np.abs(tossed_R) >= abs(net) - 1e-9).sum()) / (1 + DRAWS))
+
+
+def _sizes(answered: Answered) -> list[int]:
+    return np.unique(answered.task_I, return_counts=True)[1].tolist()
+
+
+def _level(means_TXQ: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over tasks, of those that have a number; NaN where none has."""
+    there = ~np.isnan(means_TXQ)
+    return np.where(there.any(0), np.nansum(means_TXQ, 0) / np.maximum(there.sum(0), 1), np.nan)
 
 
 def _divided(sums: NDArray[np.float64], size: Any) -> NDArray[np.float64]:
@@ -138,14 +178,16 @@ def _divided(sums: NDArray[np.float64], size: Any) -> NDArray[np.float64]:
         return np.concatenate([sums[..., :5] / size, sums[..., 5:7] / sums[..., 7:]], -1)
 
 
-def _means(means_Q: NDArray[np.float64], drawn_RQ: NDArray[np.float64], count: int) -> Means:
+def _means(means_Q: NDArray[np.float64], drawn_RQ: NDArray[np.float64], units: int) -> Means:
+    """units: how many were drawn from, by which the percentiles are chosen; of one there is no interval."""
     known = {name: float(value) for name, value in zip(COLUMNS, means_Q, strict=True) if np.isfinite(value)}
-    low_Q, high_Q = np.nanquantile(np.where(np.isfinite(means_Q), drawn_RQ, 0.0), [0.025, 0.975], axis=0)
-    ends = {name: (float(low), float(high)) for name, low, high in zip(COLUMNS, low_Q, high_Q, strict=True)}
-    return Means(
-        {name: known.get(name) for name in COLUMNS},
-        {name: ends[name] if count > 1 and name in known else None for name in COLUMNS},
-    )
+    interval: dict[str, tuple[float, float] | None] = dict.fromkeys(COLUMNS)
+    if units > 1:
+        drawn_RQ = np.where(np.isfinite(means_Q), drawn_RQ, 0.0)
+        low_Q, high_Q = np.nanquantile(drawn_RQ, levels(units), axis=0)
+        ends = {name: (float(low), float(high)) for name, low, high in zip(COLUMNS, low_Q, high_Q, strict=True)}
+        interval |= {name: ends[name] for name in known}
+    return Means({name: known.get(name) for name in COLUMNS}, interval)
 
 
 def _drawn(answered: Answered, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -160,3 +202,16 @@ def _drawn(answered: Answered, seed: int) -> tuple[NDArray[np.float64], NDArray[
         drawn_TRQ.append(times_RK @ kinds_KQ)
         size_T.append(float(size))
     return np.stack(sums_TQ), np.stack(drawn_TRQ), np.array(size_T)
+
+
+def _drawn_twice(answered: Answered, seed: int) -> NDArray[np.float64]:
+    """means_TRQ of as many tasks as there are, drawn in each of DRAWS draws, and of items drawn within each of them."""
+    tasks = np.unique(answered.task_I).tolist()
+    drawn_TR = stream(seed, "tasks").integers(len(tasks), size=(len(tasks), DRAWS))
+    means_TRQ = np.zeros((len(tasks), DRAWS, len(COLUMNS)))
+    for number, task in enumerate(tasks):
+        kinds_KQ, count_K = np.unique(answered.of(task).columns_IQ, axis=0, return_counts=True)
+        size, here_TR = int(count_K.sum()), drawn_TR == number
+        times_NK = stream(seed, "items", number).multinomial(size, count_K / size, size=int(here_TR.sum()))
+        means_TRQ[here_TR] = _divided(times_NK @ kinds_KQ, size)
+    return means_TRQ

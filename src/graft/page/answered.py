@@ -134,7 +134,11 @@ def _outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Suites", ", ".join(suites[:2]) + more, ""),
         ("Items", wording.count(whole["items"]), f"of {whole['tasks']} task{'s' * (whole['tasks'] != 1)}"),
         ("Guessing", wording.percent(whole["chance"]), "right on average"),
-        ("Known", wording.percent(max(0.0, whole["known"])), "beyond guessing: (accuracy − c) ÷ (1 − c)"),
+        (
+            "Known",
+            "–" if whole["known"] is None else wording.percent(max(0.0, whole["known"])),
+            "beyond guessing: (accuracy − c) ÷ (1 − c)",
+        ),
     ]
 
 

@@ -216,7 +216,7 @@ def _says(label: str, one: Mapping[str, Any]) -> str:
         if general["interval"]
         else ""
     )
-    beaten = "no other method is better in both" if one["front"] else "another method is better in both"
+    beaten = "on the frontier: no other method is better in both" if one["front"] else "not on the frontier"
     return (
         f"{label}: mean loss over the domains {found['value']:.3f}{loss}, general loss "
         f"{wording.change(general['change'])}{change}; {beaten}"

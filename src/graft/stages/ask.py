@@ -109,7 +109,7 @@ def _written(
     """What the model writes after each question, up to the end of the line."""
     from graft.tensors.writing import write
 
-    prompts, cuts = encoder.prompts([one.contexts[0] for one in asked], room=tokens)
+    prompts, cuts = encoder.prompts([one.contexts[0] for one in asked], room=tokens, task=task.name)
     progress = Progress(f"answer {task.name}", len(asked))
     end = base.marks.end
 
@@ -124,7 +124,7 @@ def _written(
     rows: list[dict[str, Any]] = []
     for one, ids, cut in zip(task.questions, found, cuts, strict=True):
         line = text(ids).strip().partition(LINE)[0].strip()
-        correct = plain(line) in {plain(accepted) for accepted in one.accepted}
+        correct = is_right(line, one.accepted)
         rows.append(
             _described(task, one)
             | {"nats": [], "greedy": [], "characters": [], "bytes": [], "cut": cut, "written": line}
@@ -132,6 +132,11 @@ def _written(
             | dict.fromkeys(("correct", "correct_norm", "correct_bytes"), correct)
         )
     return rows, {"left_out": {}, "first": {}}
+
+
+def is_right(line: str, accepted: Sequence[str]) -> bool:
+    """Whether it equals one of the accepted answers, both plain; one of which nothing is left, as it stands."""
+    return any(plain(line) == plain(one) if plain(one) else line.strip() == one.strip() for one in accepted)
 
 
 def plain(text: str) -> str:

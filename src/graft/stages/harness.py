@@ -30,11 +30,16 @@ SEED = 1234  # of the examples before a question; lm-eval's own number
 
 @dataclass(frozen=True, eq=False)
 class HarnessTask:
-    """A task as lm-eval has loaded it. identity: of everything that will be asked. chosen: numbers of its documents."""
+    """A task as lm-eval has loaded it, under the name that it has here. label: what lm-eval calls it.
+
+    identity: of everything that will be asked; requests: of the prompts alone. chosen: numbers of its documents.
+    """
 
     name: str
+    label: str
     task: Any
     identity: str
+    requests: str
     chosen: list[int]
     shots: int
 
@@ -43,19 +48,23 @@ class HarnessTask:
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """A row per document (see graft.core.answers), and what else there is to say of the task.
 
-        Errors: UsageError where its documents are not right or wrong, or it would run a model's code.
+        Errors: UsageError where its documents are not right or wrong, or it would run a model's code; FaultError where
+        it is not what was hashed.
         """
         from lm_eval import evaluator
 
         from graft.tensors.speaker import Speaker
 
-        speaker, evaluate = Speaker(scorer, base, encoder), cast("Any", evaluator.evaluate)
+        speaker = Speaker(scorer, base, encoder, self.name, self.chosen)
+        evaluate = cast("Any", evaluator.evaluate)
         with _quiet():
+            # lm-eval builds the requests once more, and its draw of examples would go on where the first one ended.
+            self.task.set_fewshot_seed(seed=SEED)
             try:
                 found = evaluate(
                     lm=speaker,
-                    task_dict={"tasks": {self.name: self.task}, "groups": {}, "group_map": {}},
-                    samples={self.name: self.chosen},
+                    task_dict={"tasks": {self.label: self.task}, "groups": {}, "group_map": {}},
+                    samples={self.label: self.chosen},
                     bootstrap_iters=0,
                     log_samples=True,
                 )
@@ -63,10 +72,15 @@ class HarnessTask:
                 if isinstance(error, UsageError):
                     raise
                 raise UsageError(f"lm-eval refuses the task {self.name}: {error}") from error
+        if digest(_asked(self.task)) != self.requests:
+            raise FaultError(
+                f"the task {self.name} asks other things than a moment ago: something in it is drawn anew each time",
+                do="look for random in its file and its code, and give it a seed",
+            )
         kept = self.task.instances[0].filtered_resps if self.task.instances else {}
         first = next(iter(kept), "none")  # a task may read one text in several ways; the first it names is kept
-        samples = [one for one in found["samples"][self.name] if one["filter"] == first]
-        rows = [self._row(one, speaker.cut.get((self.name, place), 0)) for place, one in enumerate(samples)]
+        samples = [one for one in found["samples"][self.label] if one["filter"] == first]
+        rows = [self._row(one, speaker.cut.get(int(one["doc_id"]), 0)) for one in samples]
         others = [name for name in kept if name != first]
         return rows, {"left_out": {}, "first": {}} | ({"filter": first, "other_filters": others} if others else {})
 
@@ -100,10 +114,8 @@ class HarnessTask:
         }
 
     def _choice(self, doc: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-        choices = [str(one) for one in self.task.doc_to_choice(doc)]
+        choices, golds = _offered(self.task, doc, f"{self.name}#{sample['doc_id']}")
         nats = [-float(resps[0][0]) for resps in sample["resps"]][: len(choices)]
-        gold = self.task.doc_to_text(doc) if self.task.multiple_input else sample["target"]
-        golds = [self._number(one, choices) for one in (gold if isinstance(gold, list) else [gold])]
         sizes = {
             "": [1] * len(choices),
             "_norm": [len(one) for one in choices],
@@ -121,11 +133,6 @@ class HarnessTask:
             **{f"chosen{key}": one for key, one in chosen.items()},
             **{f"correct{key}": one in golds for key, one in chosen.items()},
         }
-
-    def _number(self, gold: Any, choices: Sequence[str]) -> int:
-        if isinstance(gold, str) and gold in choices:
-            return choices.index(gold)
-        return int(gold)
 
     def _right(self, sample: Mapping[str, Any]) -> bool:
         """What the task's own metric says of a document. Errors: UsageError where it is no yes or no."""
@@ -214,11 +221,48 @@ def _prepared(label: str, task: Any, limit: int, shots: int | None) -> HarnessTa
     total = len(task.eval_docs)
     chosen = sorted(golden_order(total)[: limit or total].tolist())
     task.build_all_requests(samples=chosen)
-    asked = [[one.doc_id, one.idx, one.request_type, [str(part) for part in one.args]] for one in task.instances]
-    targets = [str(task.doc_to_target(doc)) for _, doc in task.doc_iterator(samples=chosen)]
+    asked = _asked(task)
+    docs = [doc for _, doc in task.doc_iterator(samples=chosen)]
+    if task.OUTPUT_TYPE == "multiple_choice":
+        for number, doc in zip(chosen, docs, strict=True):
+            _offered(task, doc, f"{label}#{number}")
+    targets = [str(task.doc_to_target(doc)) for doc in docs]
     config = json.loads(json.dumps(task.dump_config(), default=str))
     parts = [metadata.version("lm_eval"), label, config.get("metric_list"), config.get("filter_list"), asked, targets]
-    return HarnessTask(label, task, f"lm-eval {metadata.version('lm_eval')} {digest(parts)}", chosen, count)
+    identity = f"lm-eval {metadata.version('lm_eval')} {digest(parts)}"
+    return HarnessTask(label, label, task, identity, digest(asked), chosen, count)
+
+
+def _asked(task: Any) -> list[Any]:
+    """All that the requests of a task, as they were last built, ask of a model."""
+    return [[one.doc_id, one.idx, one.request_type, [str(part) for part in one.args]] for one in task.instances]
+
+
+def _offered(task: Any, doc: Any, place: str) -> tuple[list[str], list[int]]:
+    """The choices of a document, and the numbers of the right ones. Errors: UsageError where these are no choices."""
+    choices = [str(one) for one in task.doc_to_choice(doc)]
+    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    found: list[int] = []
+    for one in gold if isinstance(gold, list | tuple) else [gold]:
+        number = choices.index(one) if isinstance(one, str) and one in choices else _whole(one)
+        if number is None or not 0 <= number < len(choices):
+            raise UsageError(
+                f"the right answer is {one!r}, which is no choice",
+                where=place,
+                allowed=f"one of the choices as it is written, or its number: 0 to {len(choices) - 1}",
+                do="mend the task's data or its doc_to_target, or leave the task out",
+            )
+        found.append(number)
+    if not found:
+        raise UsageError("no choice is the right answer", where=place, do="mend the task's data, or leave the task out")
+    return choices, found
+
+
+def _whole(gold: Any) -> int | None:
+    try:
+        return int(gold)
+    except (TypeError, ValueError):
+        return None
 
 
 def _brief(error: BaseException) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from graft.core.artifact import MANIFEST, Artifact, Store
+from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
-from graft.core.mark import ARTIFACT, entries_of
+from graft.core.family import Family, made_as
+from graft.stages.legs import base_of, with_model
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,23 @@ class Heritage:
 
 
 def heritage(base: Base, store: Store) -> Heritage:
-    """Of a model folder inside an artifact, or of one that a job handed over from this store; empty for any other."""
-    name = _made_as(base)
-    if not name:
-        return Heritage()
+    """Of a model that graft made, in an artifact, handed over by a job, or copied: known by its mark or its content.
+
+    Followed down the whole chain of bases that were trained one from the other. Empty for any other model.
+    """
+    name = made_as(str(base.folder))
     root = base.folder.parent.parent if base.folder.parent.name == name else store.root
-    made = _artifact(root, name)
+    family = Family(root)
+    made = family.get(name) if name else with_model(base.fingerprint(store.prints), family)
     if made is None:
-        return Heritage(lost=True)
+        return Heritage(lost=bool(name))
     corpora: dict[tuple[str, str], Artifact] = {}
     lost = False
-    for one in _line(made):
+    for one in _line(made, family):
         if one.kind != "train":
             continue
-        tokens = _artifact(one.path.parent, str(one.manifest["inputs"]["tokens"]))
-        corpus = tokens and _artifact(one.path.parent, str(tokens.manifest["inputs"]["corpus"]))
+        tokens = family.input(one, "tokens")
+        corpus = tokens and family.input(tokens, "corpus")
         if corpus is None:
             lost = True
             continue
@@ -68,28 +70,15 @@ def read_before(corpus: Artifact, known: Heritage, split: str = "test") -> list[
     return said
 
 
-def _made_as(base: Base) -> str:
-    """The artifact that a folder lies in, or was copied from; empty where it is not graft's work."""
-    beside = base.folder.parent
-    if ARTIFACT.fullmatch(beside.name) and (beside / MANIFEST).exists():
-        return beside.name
-    entry = entries_of(beside).get(base.folder.name)
-    return str(entry.get("from", "")).partition("/")[0] if isinstance(entry, dict) else ""
-
-
-def _line(artifact: Artifact) -> Iterator[Artifact]:
-    """An artifact and all it was made from, as far as it is there."""
+def _line(artifact: Artifact, family: Family) -> Iterator[Artifact]:
+    """An artifact and all it was made from, as far as it is there; of a training also what made its base."""
     waiting, seen = [artifact], {artifact.name}
     while waiting:
         one = waiting.pop()
         yield one
-        for name in [*one.manifest["inputs"].values(), *one.origins.values()]:
-            if name not in seen and (found := _artifact(one.path.parent, str(name))):
-                seen.add(name)
-                waiting.append(found)
-
-
-def _artifact(root: Path, name: str) -> Artifact | None:
-    if not ARTIFACT.fullmatch(name) or "/" in name or not (root / name / MANIFEST).exists():
-        return None
-    return Artifact(root / name)
+        found = [parent for _, parent in family.parents(one)]
+        found += filter(None, [base_of(one, family)]) if one.kind == "train" else []
+        for parent in found:
+            if parent.name not in seen:
+                seen.add(parent.name)
+                waiting.append(parent)

@@ -104,6 +104,8 @@ def key_of(label: str) -> str:
     return re.sub(r"[^\w-]+", "-", label).strip("-")
 
 
+FEW = 10  # test documents below which a note says so
+
 NUMBERS = (
     *("rank", "general.change", "general.before", "general.after"),
     *(f"cost.{key}" for key in COSTS),
@@ -129,7 +131,7 @@ def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
             row[measure] = {name: found["value"] for name, found in metrics.items() if found["value"] is not None}
             row[f"{measure}_intervals"] = {name: found["interval"] for name, found in metrics.items()}
             row[f"{measure}_spreads"] = {name: found["spread"] for name, found in metrics.items()}
-        rows[key_of(label)] = row | {key: one[key] for key in ("flips", "against", "suite", "cost")}
+        rows[key_of(label)] = row | {key: one[key] for key in ("flips", "against", "tied", "suite", "cost")}
     keys = ("base", "domains", "seeds", "documents", "tokens_scored", "start", "suite")
     return {
         "verdict": sentence(told),
@@ -157,6 +159,8 @@ def sentence(told: Mapping[str, Any]) -> str:
     step_by_step = [label for label in order if all(methods[label]["models"][0])]
     if step_by_step and step_by_step[0] != order[0]:
         said += f", of those that learn one domain after the other {words(step_by_step[0])}"
+    tied = [label for label in methods[(step_by_step or order)[0]]["tied"] if label in step_by_step]
+    said += f", not told apart from {' and '.join(tied)}" if tied else ""
     kindest = min(methods, key=lambda label: methods[label]["general"]["change"])
     if kindest not in (order[0], *step_by_step[:1]):
         said += f"; general text is kept best by {words(kindest)}"
@@ -171,8 +175,11 @@ def main_metric(methods: Mapping[str, Any]) -> str:
 
 
 def _cautions(told: Mapping[str, Any]) -> list[str]:
-    single = [name for name, count in told["documents"].items() if count < 2]
-    said = [f"{', '.join(single)}: one test document, so no metric has an interval."] if single else []
+    documents = told["documents"]
+    single = [name for name, count in documents.items() if count < 2]
+    said = [f"{', '.join(single)}: one test document, so no metric that reads it has an interval."] if single else []
+    few = [f"{name} {count}" for name, count in documents.items() if 2 <= count < FEW]
+    said += [f"Few test documents ({', '.join(few)}): another split may say otherwise."] if few else []
     if len(told["seeds"]) == 1:
         said.append("One seed: how much the order of the methods owes to chance is not known; `seeds` takes several.")
     return said

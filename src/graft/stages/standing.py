@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,11 +169,14 @@ class Standing:
             return {"value": None, "interval": None, "spread": None}
         drawn_R = np.mean([metric(one) for one in again], 0)
         spread = [float(value_S.min()), float(value_S.max())] if len(value_S) > 1 else None
-        return {"value": float(value_S.mean()), "interval": self._interval(drawn_R), "spread": spread}
+        used = [name for number, name in enumerate(self.domains) if _reads(metric, exact[0], number)]
+        used += [self.general] if _reads(metric, exact[0], None) else []
+        return {"value": float(value_S.mean()), "interval": self._interval(drawn_R, used), "spread": spread}
 
-    def _interval(self, drawn_R: np.ndarray) -> list[float] | None:
-        """None where a text has a single document: its like is not known. The fewest decide how wide it is."""
-        fewest = min(len(count_D) for count_D in next(iter(self.seen.values())).count_D.values())
+    def _interval(self, drawn_R: np.ndarray, used: Sequence[str]) -> list[float] | None:
+        """None where one of the texts used has a single document: its like is not known. The fewest decide how wide."""
+        counts = next(iter(self.seen.values())).count_D
+        fewest = min(len(counts[name]) for name in used)
         drawn_R = drawn_R[np.isfinite(drawn_R)]
         if fewest < 2 or len(drawn_R) < self.settings.draws / 2:
             return None
@@ -189,7 +192,7 @@ class Standing:
             "before": float(point[0, -1]),
             "after": after,
             "change": float(np.mean(change_S)),
-            "interval": self._interval(drawn_R),
+            "interval": self._interval(drawn_R, [self.general]),
             "spread": [min(change_S), max(change_S)] if len(change_S) > 1 else None,
         }
 
@@ -223,8 +226,9 @@ class Standing:
     ) -> None:
         """rank: by the mean loss over the domains at the end, [of the mean over seeds, best, worst of the seeds].
 
-        front: no other method is better on domains and general text both. against: the difference to the first method,
-        paired over documents.
+        front: among methods that learn one domain after the other, none is better on domains and general text both.
+        against: the difference to the first method, paired over documents. tied: methods whose difference to this one
+        may be nothing.
         """
         metric, first = OverallPerformance(), next(iter(methods))
 
@@ -236,6 +240,7 @@ class Standing:
             label: np.mean([level(drawn["loss"], place) for place in places], 0) for label, places in by_label.items()
         }
         end = {label: (float(np.mean(loss[label])), one["general"]["after"]) for label, one in methods.items()}
+        in_turn = {label for label, one in methods.items() if all(one["models"][0])}
         for label, one in methods.items():
             of_seed = [
                 1 + sum(loss[other][k] < loss[label][k] for other in methods if k < len(loss[other]))
@@ -243,14 +248,38 @@ class Standing:
             ]
             place = 1 + sum(end[other][0] < end[label][0] for other in methods)
             one["rank"] = [place, min(of_seed), max(of_seed)]
-            one["front"] = not any(
+            one["front"] = label in in_turn and not any(
                 end[other][0] <= end[label][0] and end[other][1] <= end[label][1] and end[other] != end[label]
-                for other in methods
+                for other in in_turn
             )
-            one["against"] = None
-            if label != first:
-                interval = self._interval(again[label] - again[first])
-                one["against"] = {"method": first, "difference": end[label][0] - end[first][0], "interval": interval}
+            apart = {other: self._interval(again[label] - again[other], self.domains) for other in methods}
+            one["tied"] = [other for other, ends in apart.items() if other != label and not _leaves_zero(ends)]
+            difference = end[label][0] - end[first][0]
+            one["against"] = {"method": first, "difference": difference, "interval": apart[first]}
+        methods[first]["against"] = None
+
+
+def _reads(metric: Any, exact: Scores, column: int | None) -> bool:
+    """Does a metric look at this domain, or at general text? Asked by making it look different, in either direction."""
+    return any(
+        not np.isclose(float(metric(exact)), float(metric(_moved(exact, column, by))), rtol=1e-12, equal_nan=True)
+        for by in (1.0, -1.0)
+    )
+
+
+def _moved(exact: Scores, column: int | None, by: float) -> Scores:
+    """With one text's scores changed, after each turn by another amount."""
+    shift_T = by * np.arange(1.0, exact.turns + 1)
+    if column is None:
+        return replace(exact, general_T=exact.general_T - shift_T, general=exact.general + by)
+    after_TT, start_T = exact.after_TT.copy(), exact.start_T.copy()
+    after_TT[:, column] -= shift_T
+    start_T[column] += by
+    return replace(exact, after_TT=after_TT, start_T=start_T)
+
+
+def _leaves_zero(interval: Sequence[float] | None) -> bool:
+    return interval is not None and (interval[0] > 0 or interval[1] < 0)
 
 
 def _table(seen: Sightings, names: Sequence[str]) -> np.ndarray:

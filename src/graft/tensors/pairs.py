@@ -9,6 +9,7 @@ import numpy as np
 
 from graft.core.base import Base
 from graft.core.encoder import Encoded, Encoder
+from graft.core.errors import UsageError
 from graft.tensors.endings import Ending
 
 
@@ -59,13 +60,23 @@ class PairEncoder:
             for (context, _), whole, place in zip(moved, wholes, places, strict=True)
         ]
 
-    def prompts(self, texts: Sequence[str], *, room: int) -> tuple[list[np.ndarray], list[int]]:
-        """Ids of texts to be written on, with room for so many tokens in the window, and how many were cut before."""
+    def prompts(self, texts: Sequence[str], *, room: int, task: str) -> tuple[list[np.ndarray], list[int]]:
+        """Ids of texts to be written on, with room for so many tokens in the window, and how many were cut before.
+
+        Errors: UsageError naming the task where the window has no room for anything else.
+        """
+        if room >= self.window:
+            raise UsageError(
+                f"{task} has {room} tokens written, and the window holds {self.window}, the question among them",
+                allowed=f"at most {self.window - 1}, and fewer leave room for the question",
+                do="lower answer.tokens (of a task of lm-eval: max_gen_toks among the generation_kwargs of its file), "
+                "raise answer.window, or leave the task out",
+            )
         whole = [
             np.concatenate([self.prefix if len(self.prefix) else self.begin[: not len(part)], part])
             for part in _parts(self.encoder.encode(list(texts)))
         ]
-        most = max(1, self.window - room)
+        most = self.window - room
         return [ids[-most:] for ids in whole], [max(0, len(ids) - most) for ids in whole]
 
     def windows(self, text: str, place: tuple[str, int]) -> list[Ending]:
