@@ -899,6 +899,10 @@ def test_words_for_tasks_that_cannot_be_asked(
     bleu = task_file(tmp_path, suite / "written.jsonl", "written", "scored", metric_list=[{"metric": "bleu"}])
     with pytest.raises(UsageError, match="measures bleu"):
         answer(world.base, [str(bleu)], store=store)
+    typo = task_file(tmp_path, suite / "choices.jsonl", "choices", "typo", doc_to_text="{{qurey}}")
+    with pytest.raises(UsageError, match="a template of the task cannot be filled in: 'qurey'") as said:
+        answer(world.base, [str(typo)], store=store)
+    assert 'did you mean "query"' in str(said.value)
     gone = task_file(tmp_path, tmp_path / "gone.jsonl", "choices", "gone")
     with pytest.raises(FaultError, match="the data of the task"):
         answer(world.base, [str(gone)], store=store)
@@ -1162,7 +1166,7 @@ def test_every_number_of_a_gate_is_in_the_summary(pair: tuple[Graded, Store], tw
     graded, store = pair
     one = graded if two else Graded(graded.model, graded.answers, suites=graded.suites)
     summary = json.loads((grade(one, store=store) / "summary.json").read_text())
-    for key in number_keys(two):
+    for key in (key.replace("*", task) for key in number_keys(two) for task in summary["tasks"]):
         assert isinstance(reach(summary, key), int | float), key
     if not two:
         assert summary["worst"] is None and summary["all"]["accuracy"]["change"] is None
@@ -1189,6 +1193,11 @@ def test_the_job_lays_out_its_results_and_a_gate_reads_them(
     check_gate(read_conditions(["all.accuracy.change < -99%", "worst.p_holm > 1"], job), outcome.summary)
     with pytest.raises(UsageError, match="has no number"):
         read_conditions(["all.accuracy.chnge < 0"], job)
+    task = next(iter(outcome.summary["tasks"]))
+    with pytest.raises(GateClosed, match=f"tasks.{task}.accuracy.model is"):
+        check_gate(read_conditions([f"tasks.{task}.accuracy.model <= 100%"], job), outcome.summary)
+    with pytest.raises(GateClosed, match="tasks.nowhere.chance was not measured"):
+        check_gate(read_conditions(["tasks.nowhere.chance > 1"], job), outcome.summary)
     with pytest.raises(UsageError, match="has no number"):
         read_conditions(["all.accuracy.change < 0"], Benchmark(suite=(str(many),)))
     with pytest.raises(UsageError, match="suite names nothing"):

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from graft.core.errors import GateClosed, UsageError, nearest
@@ -31,12 +32,15 @@ class Condition:
 
     @classmethod
     def read(cls, text: str, keys: Sequence[str]) -> Condition:
-        """keys: what may be named. Errors: UsageError for what cannot be read, or names no key."""
+        """keys: what may be named; a * in one stands for names that are known when the job is done.
+
+        Errors: UsageError for what cannot be read, or names no key.
+        """
         found = WRITTEN.fullmatch(text)
         if not found:
             raise UsageError(f'--fail-if "{text}" is no condition', allowed=ALLOWED)
         key, sign, number, percent = found.groups()
-        if key not in keys:
+        if key not in keys and not any(fnmatchcase(key, one) for one in keys if "*" in one):
             raise UsageError(
                 f'--fail-if "{text}": summary.json has no number "{key}"',
                 allowed=", ".join(keys[:SHOWN]) + (f" ... and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""),
@@ -47,7 +51,8 @@ class Condition:
     def check(self, summary: Any) -> str:
         """A sentence when the condition holds, or cannot be told; else nothing.
 
-        In a summary of several runs a key that begins with no run's name is asked of every run that has it.
+        In a summary of several runs a key that begins with no run's name is asked of every run that has it: a run that
+        was not measured has None there, which closes; without the key is what such a run never has, and is passed over.
         """
         runs = summary.get(RUNS)
         if runs is None:

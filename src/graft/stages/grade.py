@@ -203,10 +203,11 @@ WORST_NUMBERS = ("accuracy.model", "accuracy.against", "accuracy.change", "lost"
 
 
 def number_keys(two: bool) -> list[str]:
-    """The dotted path of every number that a summary of one model, or of two, holds whatever its tasks are."""
+    """The dotted path of every number that a summary of one model, or of two, holds; * is the name of a task."""
     keys = [f"all.{name}" for name in (*NUMBERS, "tasks")] + [f"macro.{name}" for name in MACRO_NUMBERS]
+    keys += [f"tasks.*.{name}" for name in NUMBERS]
     if two:
-        keys += [f"{part}.{name}" for part in ("all", "macro") for name in PAIRED_NUMBERS]
+        keys += [f"{part}.{name}" for part in ("all", "macro", "tasks.*") for name in PAIRED_NUMBERS]
         keys += [
             "all.p",
             "macro.p",
