@@ -294,6 +294,35 @@ def test_conditions_hold_or_not(condition, closed):
         check_gate(conditions, summary)
 
 
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("loss.kept > 50%", ""),  # joint never has it, and naive is below
+        ("loss.kept > 5%", "naive.loss.kept is 10.0000%"),
+        ("naive.loss.kept > 50%", ""),
+        ("joint.loss.kept > 50%", "joint.loss.kept was not measured"),
+        ("general.change > 900%", "late.general.change was not measured"),
+        ("naive.general.change > 900%", ""),
+        ("loss.lost > 1", "loss.lost was not measured"),  # nobody has it
+    ],
+)
+def test_a_gate_over_runs_skips_what_one_never_has_and_closes_on_what_was_not_measured(condition, words):
+    from graft.gate import Condition
+
+    general = {"change": 0.01}
+    summary = {
+        "runs": {
+            "naive": {"general": general, "loss": {"kept": 0.1}},
+            "joint": {"general": general, "loss": {}},
+            "late": {"general": None},
+        }
+    }
+    keys = [*(f"loss.{name}" for name in ("kept", "lost")), "general.change"]
+    keys += [f"{label}.{key}" for label in summary["runs"] for key in keys]
+    said = Condition.read(condition, keys).check(summary)
+    assert said.startswith(words) and bool(said) == bool(words)
+
+
 def test_the_field_with_the_text_can_be_named(world, tmp_path):
     text = [(path.read_text(), number) for number, path in enumerate(sorted(world.domain.iterdir())[:20])]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"body": one, "n": n}) + "\n" for one, n in text))

@@ -16,8 +16,10 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
+import graft
 from conftest import OTHER, WORDS, World, write_texts
 from graft.core.artifact import Artifact, Store
+from graft.core.base import Base
 from graft.core.errors import GateClosed, UsageError
 from graft.core.evidence import read_evidence
 from graft.core.settings import build
@@ -28,12 +30,15 @@ from graft.jobs.extend import Extend
 from graft.jobs.overview import Overview
 from graft.objectives.stay_close import StayClose
 from graft.page import columns
+from graft.stages.curate import curate
 from graft.stages.extend import Growth
 from graft.stages.front import fronts, sentence, unbeaten
 from graft.stages.gather import Gather
 from graft.stages.given import labels
+from graft.stages.ingest import ingest
 from graft.stages.kin import ancestry
 from graft.stages.report import number_keys
+from graft.stages.tokenize import tokenize
 from graft.stages.train import Train
 from graft.tunings.new_rows import NewRows
 
@@ -403,19 +408,29 @@ def test_a_comparison_and_an_extension_are_told_too(world, runs, store, tmp_path
     }
 
 
-SHARES = {"accuracy": {"model": 0.25, "against": None, "change": None}, "interval": {"model": [0.125, 0.5]}, "items": 7}
+SHARES = {"accuracy": {"model": 0.25, "against": None, "change": None}, "interval": {"model": [0.125, 0.5]}, "items": 7,
+          "chance": 0.2}  # fmt: skip
+METHOD = {
+    "label": "replay", "rank": 1, "general": {"change": 0.02, "interval": [0.01, 0.03]},
+    "loss": {"overall_performance": 4.25, "forgetting-form-first-minus-last": 9.0, "forgetting-form-max": 0.5},
+    "loss_intervals": {"overall_performance": [4.0, 4.5]},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("summary", "cells"),
     [
         (
-            {"model": "m", "against": None, "all": SHARES, "tasks": {"arc": SHARES}},
-            ["arc", "7", "0.25", "0.125", "0.5"],
+            {"verdict": "m answers", "model": "m", "against": None, "all": SHARES, "tasks": {"arc": SHARES}},
+            ["arc", "7", "0.25", "0.125", "0.5", "0.2"],
         ),
         (
-            {"domains": ["law", "sea"], "runs": {"er": {"label": "replay", "rank": 1.5, "general": {"change": 0.02}}}},
-            ["replay", "1.5", "+2.0\u202f%"],
+            {"verdict": "er leads", "domains": ["law", "sea"], "runs": {"n": METHOD | {"rank": 2}, "er": METHOD}},
+            ["replay", "1", "4.25", "4", "4.5", "+2.0\u202f%", "+1.0\u202f%", "+3.0\u202f%", "0.5"],
+        ),
+        (
+            {"verdict": "er", "domains": ["law"], "runs": {"er": METHOD | {"loss": {}, "general": None}}},
+            ["replay", "1", "–", "–", "–", "–", "–", "–", "–"],
         ),
     ],
 )
@@ -424,7 +439,13 @@ def test_summaries_of_other_jobs_are_tables_too(store, tmp_path, summary, cells)
     (tmp_path / "gone").mkdir()
     (tmp_path / "gone" / "summary.json").write_text(json.dumps(summary))
     one = report(store, tmp_path / "out", tmp_path / "gone")
-    assert one.summary["others"] == ["gone"]
+    assert one.summary["others"] == ["gone"] and one.summary["verdict"] == f"gone: {summary['verdict']}"
+    assert "1 artifact<" in page_of(one) and "What was given" in page_of(one)
+    (tmp_path / "too").mkdir()
+    (tmp_path / "too" / "summary.json").write_text(json.dumps(summary | {"verdict": "this, too"}))
+    two = report(store, tmp_path / "out", tmp_path / "gone", tmp_path / "too")
+    assert two.summary["said"] == {"gone": summary["verdict"], "too": "this, too"} and "2 artifacts" in page_of(two)
+    assert all(f'<p class="lead">{words}</p>' in page_of(two) for words in two.summary["said"].values())
     row = next(row for row in page_of(one).split("<tr>") if f"<td>{cells[0]}</td>" in row)
     assert re.findall(r"<td[^>]*>(.*?)</td>", row)[: len(cells)] == cells
 
@@ -480,6 +501,120 @@ def test_values_are_reached_by_keys_with_dots_in_them():
     assert reach(values, "v1.5.change") == 1 and reach(values, "v1.5.ends.1") == 3
     assert reach(values, "v1.5.ends.9") is None and reach(values, "other", "absent") == "absent"
     assert reach(values, "none.change", "absent") is None
+
+
+def test_a_run_that_was_not_measured_closes_a_gate_over_all_runs(runs, store, tmp_path, outcome):
+    """Beside one that was, it must not be passed over; alone it closes, too."""
+    told = store.get(outcome.summary["runs"]["bare"]["artifact"])
+    other = store.get(outcome.summary["runs"]["plain"]["artifact"])
+    bare = moved(store, tmp_path / "s", "train", "tokens", "corpus", "docs", only=ancestry(told))
+    moved(store, tmp_path / "s", "report", "findings", "evidence", "corpus", only=[other])
+    trained = told.manifest["inputs"]["trained"]
+    for names in ((other.name, trained), (trained,)):
+        one = report(bare, tmp_path / "out", *names)
+        job = Overview(names)
+        for key in ("general.change", "domain.interval.1", f"{trained}.general.change"):
+            with pytest.raises(GateClosed, match=rf"{trained}\.\S+ was not measured"):
+                check_gate(read_conditions([f"{key} > 900%"], job), one.summary)
+        known = one.summary["runs"][trained]
+        assert known["general"] is None and known["domain"] is None
+        assert [known[key] for key in ("ratio", "steps", "rate", "seed", "tokens")] == [
+            own(runs["bare"])[key] if key != "tokens" else {"domain": own(runs["bare"])["tokens"]["domain"]}
+            for key in ("ratio", "steps", "rate", "seed", "tokens")
+        ]
+        check_gate(read_conditions([f"steps > {known['steps']}"], job), one.summary)
+        with pytest.raises(GateClosed, match=f"{trained}.steps is"):
+            check_gate(read_conditions([f"{trained}.steps > {known['steps'] - 1}"], job), one.summary)
+
+
+@pytest.mark.parametrize("kind", ["findings", "evidence", "train"])
+def test_what_is_removed_from_the_store_and_put_back_makes_other_pages(runs, store, tmp_path, outcome, kind):
+    """The page is what the store holds now, and no older one; for a report, findings and a training alike."""
+    told = store.get(outcome.summary["runs"]["plain"]["artifact"])
+    line = ancestry(told)
+    for given in (told.name, told.manifest["inputs"]["findings"], told.manifest["inputs"]["trained"]):
+        here = moved(store, tmp_path / f"{given}-{kind}", *(one.kind for one in line), only=line)
+        gone = [one for one in line if one.kind == kind and one.name != given and (here.root / one.name).exists()]
+        if not gone:
+            continue
+        whole = report(here, tmp_path / "out", given)
+        page = page_of(whole)
+        for one in gone:
+            (here.root / one.name).rename(tmp_path / one.name)
+        without = report(here, tmp_path / "out", given)
+        assert page_of(without) != page and without.artifacts[-1].name != whole.artifacts[-1].name
+        assert all(f'id="{one.name}"' in page and f'id="{one.name}"' not in page_of(without) for one in gone)
+        for one in gone:
+            (tmp_path / one.name).rename(here.root / one.name)
+        again = report(here, tmp_path / "out", given)
+        assert again.artifacts[-1].name == whole.artifacts[-1].name and page_of(again) == page
+
+
+@pytest.mark.parametrize(
+    ("verdict", "head", "rest"),
+    [
+        ("a (x; y), b; c; d", "a (x; y), b", "c; d"),
+        ("a", "a", ""),
+        ("a (x; y; z", "a (x; y; z", ""),
+        ("a;b (c)", "a;b (c)", ""),
+    ],
+)
+def test_the_verdict_is_parted_outside_brackets(verdict, head, rest):
+    from graft.page.overview import _clauses
+
+    [clause] = _clauses({"runs": [], "named": {"one": "one"}, "summary": {"verdict": verdict}})
+    assert (clause["head"], clause["before"]) == (head, rest) and clause["status"]["word"] == "1 artifact"
+
+
+def test_of_hundreds_of_inputs_the_first_are_named_and_the_others_counted():
+    from graft.page.lanes import INPUTS, lanes
+
+    inner = [{"name": f"train-{n:012x}", "inputs": {}} for n in range(INPUTS + 5)]
+    inputs = {f"m, seed 0, turn {n}: trained": one["name"] for n, one in enumerate(inner)} | {"base": "b", "notes": ""}
+    rows = [*inner, {"name": "stream-000000000000", "inputs": inputs}]
+    facts = {"lineage": [one | {"started": "t", "seconds": 1.0, "used_by": ["s"]} for one in rows]}
+    last = lanes(facts | {"named": {"s": "s"}, "runs": []})[-1]
+    assert last["made_from"] == list(inputs.items())[:INPUTS] and last["used_by"] == "all"
+    assert last["outside"] == [("base", "b"), ("and 5 more", "")]
+
+
+def test_a_turn_of_a_stream_has_a_mixture_and_no_share_of_domain_text(world, store, tmp_path, outcome):
+    """Its sources are called otherwise, and which of them is first says nothing."""
+    from graft.stages.evaluate import Evaluate, evaluate
+    from graft.stages.train import train
+
+    docs = {
+        name: ingest([str(path)], name, store=store) for name, path in (("law", world.domain), ("sea", world.general))
+    }
+    tokens = tokenize(curate(docs, store=store), world.base, store=store)
+    trained = train(world.base, tokens, {"law": 0.75, "sea": 0.25}, SHORT, store=store)
+    evaluate(Base(trained.name, trained / "model"), tokens, Evaluate(max_tokens=500), store=store)
+    told = report(store, tmp_path / "out", trained.name, outcome.summary["runs"]["plain"]["artifact"])
+    one = told.summary["runs"][trained.name]
+    assert "ratio" not in one and not one["settings"]["share of domain text"] and one["domain"] is None
+    assert one["tokens"] == trained.facts["tokens"] and one["settings"]["mixture"].endswith("sea")
+    [other] = [name for name in told.summary["runs"] if name != trained.name]
+    assert told.summary["runs"][other]["settings"]["share of domain text"] and "ratio" in told.summary["runs"][other]
+
+
+def test_the_page_says_how_things_were_named_this_time(store, tmp_path, outcome):
+    name = outcome.summary["runs"]["plain"]["artifact"]
+    assert f"is {store.root / name}" in page_of(report(store, tmp_path / "a", store.root / name))
+    assert f"is {store.root / name}" not in page_of(report(store, tmp_path / "a", name))
+
+
+def test_every_kind_that_is_made_has_words_in_the_lineage(outcome):
+    """No stage makes what the page cannot name; and a report among many is not "this page"."""
+    from graft.page.lanes import OTHERS
+    from graft.page.panels import KINDS
+
+    made = {
+        kind for path in Path(graft.__file__).parent.rglob("*.py")
+        for kind in re.findall(r'store\.make\(\s*"([a-z-]+)"', path.read_text())
+    }  # fmt: skip
+    assert {"stream", "answers", "likeness", "report"} <= made <= {*KINDS, *OTHERS} and not {*KINDS} & {*OTHERS}
+    assert "this page" not in page_of(outcome) and "report of an adaptation" in page_of(outcome)
+    assert KINDS["findings"] in page_of(outcome)
 
 
 def test_the_line_in_the_drawing_is_the_strictest_gate():
@@ -540,6 +675,11 @@ def test_the_command_the_gate_and_the_recipe(runs, store, tmp_path, outcome):
     assert open_gate.returncode == 0, open_gate.stderr
     assert outcome.summary["verdict"] in open_gate.stdout and str(out / "report.html") in open_gate.stdout
     assert "model:" not in open_gate.stdout
+    rows = [line.split() for line in open_gate.stdout.splitlines()]
+    told = outcome.summary["runs"]["bare"]
+    row = next(row for row in rows if row[:1] == ["bare"])
+    assert f"{told['domain']['change']:+.1%}" in row and f"{told['general']['change']:+.1%}" in row
+    assert "100%" in row and f"{sum(told['tokens'].values()):,}" in row and row[-1] == told["outcome"].split()[-1]
     closed = call("report", *names, "--out", out, "--store", store.root, "--fail-if", "plain.domain.change < 0%")
     assert closed.returncode == 3 and "plain.domain.change is" in closed.stderr and (out / "report.html").exists()
     recipe = tmp_path / "overview.yaml"
@@ -548,6 +688,13 @@ def test_the_command_the_gate_and_the_recipe(runs, store, tmp_path, outcome):
     assert again.returncode == 0 and "Nothing to do" in again.stderr
     plan = call("plan", recipe, "--store", store.root)
     assert plan.returncode == 2 and "trains nothing" in plan.stderr
+    only = [one for one in ancestry(store.get(outcome.summary["runs"]["bare"]["artifact"])) if one.kind == "train"]
+    bare = moved(store, tmp_path / "s", "train", only=only)
+    said = call("report", only[0].name, "--out", tmp_path / "bare", "--store", bare.root)
+    assert next(line for line in said.stdout.splitlines() if line.startswith(only[0].name)).split()[-1] in (
+        "not",
+        "measured",
+    )
     for arguments, words in (((), "ARTIFACT"), (("nowhere",), "no artifact of this store")):
         wrong = call("report", *arguments, "--store", store.root, "--out", out)
         assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr

@@ -141,6 +141,20 @@ def test_a_spike_stands_above_both_of_its_sides():
     assert [place for place, _ in Spikes()(loss)] == [30]
 
 
+def test_what_is_not_finite_stands_out_wherever_it_stands():
+    for broken in (np.nan, np.inf):
+        loss = wave()
+        loss[[0, 2, 58]] = broken
+        assert [place for place, _ in Spikes()(loss)] == [0, 2, 58]
+        assert Spikes()(loss)[0][1] == pytest.approx(3.0)  # of those after it, where none came before
+    [(place, usual)] = Spikes()([np.nan])
+    assert place == 0 and np.isnan(usual)
+    assert [place for place, _ in Spikes()([np.nan] * 3)] == [0, 1, 2]
+    loss = wave()
+    loss[2] = 9.0  # finite, and too few came before it
+    assert Spikes()(loss) == []
+
+
 def test_each_setting_of_the_rule_has_an_effect():
     loss = wave()
     loss[30] = 3.5  # 5 median distances of 0.1 above, and 17 % of 3.0
@@ -618,13 +632,123 @@ def test_a_comparison_of_two_models(made, world, tmp_path):
         first = made.ask(document=f"rows.jsonl#{line}")
         assert (run["run"], run["role"], run["as"]) == (made.run.name, "after", [first["document"]["document"]])
         assert run["stretches"] == first["runs"][0]["stretches"]
-        assert [one["when"] for one in told["scored"]] == [f"before {made.run.name}", f"after {made.run.name}"]
+        assert {one["when"] for one in told["scored"]} == {f"before {made.run.name}", f"after {made.run.name}"}
+        assert len(told["scored"]) == 2
     page = (tmp_path / "out" / "report.html").read_text()
     assert contrast.name in page
     item = max(json.loads((contrast / "blame.json").read_text()), key=lambda one: one["count"])
     told = made.ask(str(tmp_path / "out"), item=item["text"])
     assert told["scored"][0]["count"] == item["count"] and told["scored"][0]["blame"] == pytest.approx(item["blame"])
     assert told["training"][0]["sources"][0]["read"] > 0
+
+
+# --- a stream of domains ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def streamed(world: World, tmp_path_factory) -> tuple[Store, Artifact]:
+    """Two domains, of which joint learns both at once, in its last turn."""
+    from graft.jobs.stream import Stream
+    from graft.methods.joint import Joint
+    from graft.methods.naive import Naive
+    from graft.methods.replay import Replay
+    from graft.stages.evaluate import Evaluate
+    from graft.stages.judge import Judge
+    from graft.stages.train import Train
+
+    root = tmp_path_factory.mktemp("streamed")
+    job = Stream(
+        base=str(world.base.folder), domains={"law": str(world.domain), "sea": str(world.general)},
+        general=(str(write_texts(root / "rest", OTHER + WORDS, 40, seed=7)),),
+        methods=(Naive(), Replay(0.25), Joint()),
+        train=Train(tokens=64 * 4 * 60, window=64, rows=4, rate=2e-3, evaluations=1, precision="fp32"),
+        evaluate=Evaluate(max_tokens=2000), judge=Judge(draws=100), out=str(root / "out"),
+    )  # fmt: skip
+    store = Store(root / "store")
+    return store, job(store).artifacts[-1]
+
+
+def test_a_document_of_a_stream_is_told_by_method_and_turn(streamed):
+    """Each training as it tells of itself; a domain is read in its own turn, and by joint in the last."""
+    store, stream = streamed
+    family = Family(store.root)
+    every = legs(stream, family)
+    assert [leg.role for leg in every] == [
+        "naive, seed 0, turn 1", "naive, seed 0, turn 2", "replay 25 %, seed 0, turn 1", "replay 25 %, seed 0, turn 2",
+        "joint, seed 0, turn 2",
+    ]  # fmt: skip
+    law = every[0].sources["law"]
+    places = every[0].places("law", law.documents("train"))
+    document = f"law:{law.position_D[places.document_N[0]]}"
+    told = Why(stream.name, document)(store)
+    assert told["corpus"] == every[0].corpus.name and told["fate"]["fate"] == "train" and told["gone"] == []
+    assert [run["run"] for run in told["runs"]] == [leg.run.name for leg in every]
+    by_role = {run["role"]: run for run in told["runs"]}
+    assert by_role["naive, seed 0, turn 1"]["trained"] and by_role["naive, seed 0, turn 1"]["turns"] == [
+        {"method": "naive", "seed": 0, "turn": 1}
+    ]
+    assert by_role["naive, seed 0, turn 2"]["why"] == "this run read no law text: its share was 0"
+    for run in told["runs"]:
+        (alone,) = (one for one in Why(run["run"], document)(store)["runs"] if one["run"] == run["run"])
+        assert alone["stretches"] == run["stretches"] and alone["read"] == run["read"]
+    assert sum(run["trained"] for run in told["runs"]) >= 3
+
+
+def test_what_stream_models_made_of_a_document_is_told_by_turn(streamed):
+    store, stream = streamed
+    leg = legs(stream, Family(store.root))[0]
+    source = leg.sources["sea"]
+    document = f"sea:{source.position_D[source.documents('test')[0]]}"
+    whens = [one["when"] for one in Why(stream.name, document)(store)["scored"]]
+    roles = [f"after {one.role}" for one in legs(stream, Family(store.root))]
+    assert sorted(whens) == sorted(["before the stream", *roles])
+
+
+def test_a_training_that_methods_share_is_told_once_and_one_that_is_gone_is_named(streamed, tmp_path):
+    copied = Store(shutil.copytree(streamed[0].root, tmp_path / "store"))
+    first, second, third = [leg.run for leg in legs(copied.get(streamed[1].name), Family(copied.root))][:3]
+    start = copied.get(streamed[1].manifest["inputs"]["start"])
+    inputs = {"start": start, "a, b, seed 0, turn 1: trained": first, "c: d, seed 0, turn 1: trained": first}
+    inputs |= {"a, b, seed 0, turn 2: trained": second, "c: d, seed 0, turn 2: trained": third}
+    stream = copied.make("stream", {}, inputs, (), lambda draft: None)
+    every = legs(stream, Family(copied.root))
+    assert [leg.role for leg in every] == [
+        "a, b, seed 0, turn 1; c: d, seed 0, turn 1", "a, b, seed 0, turn 2", "c: d, seed 0, turn 2"
+    ]  # fmt: skip
+    shutil.rmtree(third.path)
+    told = Why(stream.name, "law:0")(copied)
+    assert [run["run"] for run in told["runs"]] == [first.name, second.name] and told["gone"] == [third.name]
+
+
+def test_a_step_of_a_stream_is_asked_of_one_training(streamed):
+    store, stream = streamed
+    for question in ({"step": 3}, {"spikes": True}):
+        with pytest.raises(UsageError, match="has 5 trainings") as error:
+            Why(stream.name, **question)(store)
+        assert "(replay 25 %, seed 0, turn 2)" in str(error.value) and "name one of them" in str(error.value)
+
+
+def test_the_terminal_shows_a_stream_line_by_line(streamed):
+    store, stream = streamed
+    leg = legs(stream, Family(store.root))[0]
+    law = leg.sources["law"]
+    place = leg.places("law", law.documents("train")).document_N[0]
+    process = call(stream.name, f"law:{law.position_D[place]}", "--store", store.root)
+    assert process.returncode == 0, process.stderr
+    rows = [line.split() for line in process.stdout.splitlines()]
+    assert ["naive", "0", "1"] in [row[:3] for row in rows] and ["joint", "0", "2"] in [row[:3] for row in rows]
+    assert "of 5 runs of the stream" in process.stdout and f"graft why {leg.run.name}" in process.stdout
+
+
+def test_the_answers_of_a_run_s_model_lead_to_its_text(made):
+    """Evidence of no text of its own: what it was made from is the run, and the run has a corpus."""
+    from graft.stages.answer import Answer, answer
+
+    asked = answer(
+        Base(made.run.name, made.run / "model"), ("embedded:quiz",), Answer(limit=4), store=made.store
+    )  # fmt: skip
+    told = made.ask(asked, "domain:3")
+    assert [run["run"] for run in told["runs"]] == [made.run.name]
 
 
 # --- what cannot be answered ------------------------------------------------------------------------------------------

@@ -54,8 +54,13 @@ class Teller:
         console = Console(highlight=False, soft_wrap=True)
         if hasattr(outcome, "summary"):
             console.print(f"\n[bold]{escape(outcome.summary['verdict'])}[/bold]")
-            if (ranking := _ranking(outcome.summary)) is not None:
-                console.print(ranking)
+            for table in (_ranking(outcome.summary), _beside(outcome.summary)):
+                if table is not None:
+                    console.print(table)
+            said = outcome.summary.get("said", {})
+            for label, verdict in said.items():
+                if len(said) > 1 or outcome.summary["runs"]:  # alone it is the verdict
+                    console.print(f"[bold]{escape(label)}[/bold]: {escape(verdict)}")
             for note in outcome.summary["notes"]:
                 console.print(f"[dim]{escape(note)}[/dim]")
             if (outcome.out / "model").exists():  # a comparison leaves none
@@ -94,6 +99,42 @@ def _ranking(summary: Mapping[str, Any]) -> Table | None:
             clock(row["cost"]["seconds"]),
         )
     return table
+
+
+def _beside(summary: Mapping[str, Any]) -> Table | None:
+    """The runs of an overview, in their order; other summaries lay none side by side."""
+    runs = summary.get("runs")
+    if not isinstance(runs, Mapping) or not runs or "fronts" not in summary:
+        return None
+    best = {label for front in summary["fronts"] if len(front["runs"]) > 1 for label in front["best"]}
+    heads = (Column(name, justify="right", no_wrap=name != "95 %", min_width=8 if name == "95 %" else None)
+             for name in ("ratio", "tokens", "domain", "95 %", "general", "95 %"))  # fmt: skip
+    longest = min(24, max(map(len, runs)) + 2 * bool(best))  # names give way last
+    names = Column("run", overflow="fold", min_width=longest), Column("base", overflow="fold")
+    table = Table(*names, *heads, "verdict", box=None, padding=(0, 1, 0, 0))
+    for label, row in runs.items():
+        tokens = sum((row.get("tokens") or {}).values())
+        ratio = row.get("ratio")
+        if ratio is None and tokens and "domain" in row["tokens"]:
+            ratio = row["tokens"]["domain"] / tokens
+        table.add_row(
+            _plain(label) + (" *" if label in best else ""),
+            _plain(str(row["base"]).rstrip("/").rpartition("/")[2]) or "–",
+            "–" if ratio is None else f"{ratio:.0%}",
+            f"{tokens:,}" if tokens else "–",
+            *(cell for source in ("domain", "general") for cell in _changed(row.get(source))),
+            _plain(row["outcome"]) or ("–" if row.get("general") else "not measured"),
+        )
+    if best:
+        table.caption, table.caption_justify = "* on the frontier: no other run is better in both", "left"
+    return table
+
+
+def _changed(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    """(a relative change, its interval)."""
+    if not row or row.get("change") is None:
+        return "–", ""
+    return f"{row['change']:+.1%}", " to ".join(f"{end:+.1%}" for end in row.get("interval") or ())
 
 
 def show_shelves() -> None:

@@ -34,7 +34,7 @@ def runs_facts(number: int = 6, *, hostile: str = "") -> dict[str, Any]:
         "summary": summary | {"fronts": found, "pairs": pairs, "runs": {}, "others": []},
         "runs": runs,
         "tables": [
-            {"label": "texts", "caption": "Two models",
+            {"label": "texts", "said": hostile or "One is better.", "caption": "Two models",
              "head": {"text": "word", "change": "change", "verdict": "verdict"},
              "rows": [["law", -0.1, "improved"], [hostile or "sea", None, "no change"]]}
         ],

@@ -23,7 +23,8 @@ class Spikes:
     is a spike; MAD_i is the median distance of those neighbours from the median of their own side (for normal noise a
     standard deviation is 1.48 of it, so that k = 8 is 5.4 of them). Losses are those of one source, whose steps are its
     own. A side with fewer than `fewest` neighbours does not count, and a loss with fewer before it is none: the first
-    steps of a run fall too steeply to say. Rule and borders are this project's.
+    steps of a run fall too steeply to say. A loss that is not finite is a spike wherever it stands. Rule and borders
+    are this project's.
     """
 
     k: float = 8.0  # median distances above the median
@@ -46,7 +47,10 @@ class Spikes:
         )
 
     def __call__(self, loss_S: Sequence[float] | np.ndarray) -> list[tuple[int, float]]:
-        """(place, m_i) of every spike of one source's losses in their order. What is not finite stands out."""
+        """(place, m_i) of every spike of one source's losses in their order.
+
+        What is not finite stands out, also among the first; its m_i is that of the neighbours there are, NaN of none.
+        """
         known = np.asarray(loss_S, np.float64)
         empty = np.full(self.near, np.nan)
         padded = np.concatenate([empty, np.where(np.isfinite(known), known, np.nan), empty])
@@ -54,14 +58,14 @@ class Spikes:
         for first in range(0, len(known), BLOCK):
             value_S = known[first : first + BLOCK]
             around = sliding_window_view(padded[first : first + len(value_S) + 2 * self.near], 2 * self.near + 1)
-            middle_S, spread_S = self._usual(around[:, : self.near], around[:, self.near + 1 :])
+            middle_S, spread_S, told_S = self._usual(around[:, : self.near], around[:, self.near + 1 :])
             above_S = value_S - middle_S > np.maximum(self.k * spread_S, self.least * abs(middle_S))
-            places = np.flatnonzero(~np.isnan(middle_S) & (above_S | ~np.isfinite(value_S)))
+            places = np.flatnonzero((told_S & above_S) | ~np.isfinite(value_S))
             found += [(first + int(i), float(middle_S[i])) for i in places]
         return found
 
-    def _usual(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(m_i, MAD_i) from the neighbours of each loss, NaN where there is none; NaN where too few came before."""
+    def _usual(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(m_i, MAD_i) from the neighbours of each loss, NaN where there is none, and whether enough came before."""
         counts = [(~np.isnan(side)).sum(1) for side in (before, after)]
         after = np.where(counts[1][:, None] < self.fewest, np.nan, after)
         with warnings.catch_warnings():
@@ -70,7 +74,7 @@ class Spikes:
             sides = zip((before, after), medians, strict=True)
             away = np.concatenate([abs(side - median) for side, median in sides], axis=1)
             middle_S = np.fmax(medians[0], medians[1])[:, 0]
-            return np.where(counts[0] < self.fewest, np.nan, middle_S), np.nanmedian(away, axis=1)
+            return middle_S, np.nanmedian(away, axis=1), counts[0] >= self.fewest
 
 
 def standing_out(values_N: np.ndarray, among_M: np.ndarray, k: float = 8.0, fewest: int = 8) -> np.ndarray:

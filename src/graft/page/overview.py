@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graft.page import columns, wording
-from graft.page.accounts import lineage
+from graft.page.lanes import lanes
 from graft.page.panels import status
 from graft.page.render import FOLDER, PARTS, fill
 from graft.probes.blame import CLASSES
@@ -27,9 +27,9 @@ def overview_hash() -> str:
 def render_overview(facts: Mapping[str, Any], *, title: str) -> str:
     """One HTML file that opens offline; everything a user wrote is in it as text, never as markup.
 
-    facts: summary (as in summary.json), runs (see `graft.stages.outcome`), tables {label, caption, head, rows}, named
-    and links (by label: what the user wrote, the address of an own page), allowed (rise of the general loss at which a
-    line is drawn, or None), joined (whether seeds are), lineage {name, inputs, started, seconds, used_by}.
+    facts: summary (as in summary.json), runs (see `graft.stages.outcome`), tables {label, said, caption, head, rows},
+    named and links (by label: what the user wrote, the address of an own page), allowed (rise of the general loss at
+    which a line is drawn, or None), joined (whether seeds are), lineage {name, inputs, started, seconds, used_by}.
     """
     runs = facts["runs"]
     return fill(
@@ -50,9 +50,9 @@ def render_overview(facts: Mapping[str, Any], *, title: str) -> str:
         sources=list(_curves(runs)),
         blame=_blame(runs),
         tables=[_table(one, facts) for one in facts["tables"]],
-        lineage=_lineage(facts),
+        lineage=lanes(facts),
         lanes=list(facts["named"]) if len(facts["named"]) <= LANES else [],
-        named=facts["named"],
+        named={label: name for label, name in facts["named"].items() if label != name},
         numbers={run["label"]: number for number, run in enumerate(runs)},
     )
 
@@ -60,8 +60,9 @@ def render_overview(facts: Mapping[str, Any], *, title: str) -> str:
 def _clauses(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The verdict, its first part set large."""
     runs = facts["runs"]
-    head, _, rest = wording.typeset(facts["summary"]["verdict"]).partition("; ")
-    word = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    head, rest = _parted(wording.typeset(facts["summary"]["verdict"]))
+    count, what = (len(runs), "run") if runs else (len(facts["named"]), "artifact")
+    word = f"{count} {what}{'' if count == 1 else 's'}"
     shown = (
         status(runs[0]["outcome"])
         if len(runs) == 1 and runs[0]["outcome"]
@@ -70,12 +71,25 @@ def _clauses(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"head": head, "before": rest, "change": "", "rest": "", "status": shown}]
 
 
+def _parted(sentence: str) -> tuple[str, str]:
+    """A sentence before and after its first semicolon that is not in brackets."""
+    depth = 0
+    for at, sign in enumerate(sentence):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0 and sentence.startswith("; ", at):
+            return sentence[:at], sentence[at + 2 :]
+    return sentence, ""
+
+
 def _outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     shared = _shared(facts)
     best = [label for one in shared for label in one["best"]]
+    if not facts["runs"]:
+        return [("Artifacts", str(len(facts["named"])), "no run of an adaptation")]
     bases = dict.fromkeys(run["base"] for run in facts["runs"] if run["base"])
+    others = len(facts["named"]) - len(facts["runs"])
     found = [
-        ("Runs", str(len(facts["runs"])), f"and {len(facts['tables'])} other artifacts" if facts["tables"] else ""),
+        ("Runs", str(len(facts["runs"])), f"and {others} other artifact{'' if others == 1 else 's'}" if others else ""),
         ("Base" if len(bases) == 1 else "Bases", ", ".join(wording_of(base) for base in bases) or "–", ""),
     ]
     if shared:
@@ -245,6 +259,7 @@ def _table(one: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "label": one["label"],
         "link": facts["links"].get(one["label"], ""),
+        "said": wording.typeset(one["said"]) if len(facts["named"]) > 1 else "",  # alone it is the verdict
         "caption": one["caption"],
         "head": [(name, form not in ("word", "verdict")) for name, form in one["head"].items()],
         "rows": [[_shown(value, form) for value, form in zip(row, forms, strict=True)] for row in one["rows"]],
@@ -266,19 +281,3 @@ def _shown(value: Any, form: str) -> dict[str, Any]:
         "number": form not in ("word", "verdict"),
         "status": status(str(value)) if form == "verdict" and value else None,
     }
-
-
-def _lineage(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the lineage, with a mark in the lane of each run that uses it."""
-    labels = list(facts["named"])
-    users = {one["name"]: one["used_by"] for one in facts["lineage"]}
-    own = {run["artifact"]: run["label"] for run in facts["runs"] if run["artifact"]}
-    return [
-        row
-        | {
-            "marks": [label in users[row["name"]] for label in labels],
-            "used_by": "all" if len(users[row["name"]]) == len(labels) else ", ".join(users[row["name"]]),
-            "own": own.get(row["name"], ""),
-        }
-        for row in lineage(facts)
-    ]

@@ -54,10 +54,17 @@ def unbeaten(changes: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
 
 
 def sentence(
-    runs: Sequence[Mapping[str, Any]], found: Sequence[Front], pairs: Sequence[Mapping[str, Any]], others: int
+    runs: Sequence[Mapping[str, Any]],
+    found: Sequence[Front],
+    pairs: Sequence[Mapping[str, Any]],
+    others: int,
+    itself: Mapping[str, str] | None = None,
 ) -> str:
-    """The verdict on all runs. others: artifacts that are no runs."""
+    """The verdict on all runs. others: artifacts that are no runs. itself: by label the verdict of one of these, where
+    nothing else was given."""
     measured = [run for run in runs if run.get("domain")]
+    if not measured and itself:
+        return "; ".join(f"{label}: {words}" for label, words in itself.items())
     if not measured:
         return f"{_counted(len(runs) + others, 'artifact')}, and no run among them whose outcome was measured."
     if len(measured) == 1:

@@ -16,11 +16,11 @@ from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.errors import UsageError
 from graft.core.settings import check_choices
 from graft.page.overview import overview_hash, render_overview
-from graft.stages import front, given, kin, outcome, pair, recount
+from graft.stages import front, given, kin, outcome, pair, recount, tabled
 from graft.stages.front import fronts, sentence
 from graft.stages.given import Given
 from graft.stages.kin import ancestry
-from graft.stages.recount import Told, made_of
+from graft.stages.recount import Told, behind, made_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,12 @@ def gather(request: Request, settings: Gather = Gather(), *, store: Store) -> Ar
         inputs[f"run {one.label}"] = one.artifact or f"summary {digest(one.summary)}"
         if one.artifact and one.artifact.kind == "train":
             inputs |= {f"{role} of {one.label}": made for role, made in made_of(one.artifact).items()}
+        if one.artifact:  # what was removed from the store since is not on the page, and what was put back is
+            there = behind(one.artifact)
+            inputs[f"there of {one.label}"] = f"{len(there)} artifacts, {digest(there)}"
     inputs |= {"allowed": str(request.allowed), "links": json.dumps(request.links), "notes": "\n".join(_found(request))}
-    parts = (sys.modules[__name__], front, given, kin, outcome, pair, recount, bootstrap)
+    inputs["named"] = json.dumps({one.label: one.named for one in request.given})
+    parts = (sys.modules[__name__], front, given, kin, outcome, pair, recount, tabled, bootstrap)
     return store.make(
         "overview", settings, inputs, (*parts, "metrics", "page"), lambda draft: _build(draft, request, settings)
     )
@@ -83,13 +87,15 @@ def _build(draft: Draft, request: Request, settings: Gather) -> None:
     pairs, left = pair.pair({label: one.seen for label, one in told.items() if one.seen}, settings.pairs, settings.seed)
     found = fronts(runs)
     notes = [*_found(request), *again, *(note for one in told.values() for note in one.notes), *_apart(runs), *left]
+    said = {label: one.said for label, one in told.items() if one.said}
     summary: dict[str, Any] = {
-        "verdict": sentence(runs, found, pairs, len(told) - len(runs)),
+        "verdict": sentence(runs, found, pairs, len(told) - len(runs), said if len(told) == 1 else {}),
         "notes": list(dict.fromkeys(notes)),
         "runs": {run["label"]: _numbers(run) for run in runs},
         "fronts": [asdict(one) for one in found],
         "pairs": pairs,
         "others": [label for label, one in told.items() if not one.run],
+        "said": said,
     }
     text = json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False)
     (draft / given.SUMMARY).write_text(text, encoding="utf-8")
@@ -115,8 +121,12 @@ def _told(every: Sequence[Given]) -> tuple[dict[str, Told], list[str]]:
 
 
 def _numbers(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run in summary.json: the numbers of its own summary by the same keys, and how it was made."""
-    return {key: run[key] for key in ("artifact", "base", "outcome", "settings", "seconds", "notes")} | run["numbers"]
+    """A run in summary.json: the numbers of its own summary by the same keys, and how it was made.
+
+    A text that was not measured is None there, which closes a gate on it; left out is what this kind of run never has.
+    """
+    told = {key: run[key] for key in ("artifact", "base", "outcome", "settings", "seconds", "notes")}
+    return told | dict.fromkeys(front.ROLES) | run["numbers"]
 
 
 def _apart(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -142,7 +152,7 @@ def _facts(request: Request, told: Mapping[str, Told], summary: Mapping[str, Any
     return {
         "summary": summary,
         "runs": [one.run for one in told.values() if one.run],
-        "tables": [{"label": label} | asdict(one.table) for label, one in told.items() if one.table],
+        "tables": [{"label": label, "said": one.said} | asdict(one.table) for label, one in told.items() if one.table],
         "named": {one.label: one.named for one in request.given if one.label in told},
         "links": request.links,
         "allowed": own if request.allowed is None else request.allowed,

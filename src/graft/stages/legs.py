@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,18 +26,33 @@ TEXTS = ("docs", "corpus", "tokens")  # kinds that no training has gone into
 ASIDE = (*TEXTS, "shortlists", "range-test", "features", "base")  # what a run was given besides the weights
 COMPARED = 32  # steps whose sources are held against what the run noted
 THE_RUN, PILOT = "the run", "pilot"
+TURN = re.compile(r"(.+), seed (\d+), turn (\d+): trained")  # how a stream calls its trainings (`graft.stages.judge`)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A turn of a method in a stream of domains; turns count from 1."""
+
+    method: str
+    seed: int
+    turn: int
+
+    def __str__(self) -> str:
+        return f"{self.method}, seed {self.seed}, turn {self.turn}"
 
 
 @dataclass(frozen=True)
 class Leg:
     """One training run on the way to something, and everything its batches can be found again by.
 
-    role: what it was on that way: "the run", "pilot", "before NAME" (it made the base of that run), "of its text".
+    role: what it was on that way: "the run", "pilot", "before NAME" (it made the base of that run), "of its text", or
+    the turns of a stream that it is: methods that begin alike share their first ones.
     """
 
     run: Artifact
     role: str
     family: Family
+    turns: tuple[Taken, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -161,10 +177,35 @@ def _behind(artifact: Artifact, family: Family, role: str, seen: set[str]) -> It
         if before is not None:
             yield from _behind(before, family, f"before {artifact.name}", seen)
         return
+    if artifact.kind == "stream":
+        yield from _of_stream(artifact, family, seen)
+        return
     for given, one in sorted(family.parents(artifact), key=lambda pair: pair[0] != "trained"):
         if one.kind not in ASIDE:
             side = given if artifact.kind == "contrast" else PILOT if artifact.kind == "choice" else role
             yield from _behind(one, family, side, seen)
+
+
+def turns_of(stream: Artifact) -> dict[str, tuple[Taken, ...]]:
+    """The trainings of a stream by their artifact's name, in the order of methods, seeds and turns."""
+    found: dict[str, tuple[Taken, ...]] = {}
+    for role, name in stream.manifest["inputs"].items():
+        if turn := TURN.fullmatch(role):
+            found[name] = (*found.get(name, ()), Taken(turn[1], int(turn[2]), int(turn[3])))
+    return found
+
+
+def _of_stream(stream: Artifact, family: Family, seen: set[str]) -> Iterator[Leg]:
+    """Its trainings that are there, and then what made its base."""
+    runs = {name: turns for name, turns in turns_of(stream).items() if family.get(name)}
+    seen |= set(runs)
+    for name, turns in runs.items():
+        run = family.get(name)
+        if run is not None:
+            yield Leg(run, "; ".join(map(str, turns)), family, turns)
+    start = family.input(stream, "start")
+    if start is not None:
+        yield from _behind(start, family, "before the stream", seen)
 
 
 def _ahead(text: Artifact, family: Family) -> Iterator[Leg]:

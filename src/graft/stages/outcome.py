@@ -9,7 +9,7 @@ from typing import Any
 from graft.core.artifact import Artifact, digest
 from graft.core.evidence import read_evidence
 from graft.page.facts import read_curve
-from graft.page.panels import last_part, plugin
+from graft.page.panels import last_part, mixture, plugin
 from graft.page.render import finite, thinned
 from graft.page.wording import count, percent, scientific
 from graft.probes.blame import by_class
@@ -129,11 +129,11 @@ def of_extension(label: str, comparison: Artifact) -> dict[str, Any]:
 def of_findings(label: str, findings: Artifact) -> dict[str, Any]:
     """A comparison of before and after that no report was made of."""
     before, after = near(findings, "before"), near(findings, "after")
-    run = blank(label) | {"artifact": findings.name}
+    trained = after and maker_of(after)
+    run = blank(label) | {"artifact": findings.name, "numbers": _trained_by(trained)}
     path = findings / "forgetting.json"
     _add_changes(run, json.loads(path.read_text(encoding="utf-8")) if path.exists() else [])
     _add_evidence(run, before, after)
-    trained = after and maker_of(after)
     _add_training(run, trained)
     _add_blame(run, findings)
     _add_settings(run, [trained, after])
@@ -153,13 +153,29 @@ def of_training(label: str, trained: Artifact) -> dict[str, Any]:
     """A training alone: how it was made and its curve."""
     run = blank(label) | {"artifact": trained.name, "base": str(trained.facts.get("base", ""))}
     run["settings"] = _said(
-        {"base": run["base"], "tokens": trained.facts.get("tokens"), "ratio": trained.facts.get("ratio")}
+        {"base": run["base"], "tokens": trained.facts.get("tokens")}
+        | ({"ratio": trained.facts.get("ratio")} if _has_domain(trained) else {})
         | {"rate": trained.facts.get("shape", {}).get("rate"), "seed": trained.manifest["settings"].get("seed", "")}
     )
-    run["numbers"] = {"tokens": trained.facts.get("tokens"), "seed": trained.manifest["settings"].get("seed")}
+    run["numbers"] = _trained_by(trained)
     _add_training(run, trained)
     _add_settings(run, [trained])
     return run
+
+
+def _trained_by(trained: Artifact | None) -> dict[str, Any]:
+    """The numbers of a training by the keys of a summary.json; None where it is not there any more."""
+    if trained is None:
+        return dict.fromkeys(("tokens", "ratio", "steps", "rate", "seed"))
+    facts, shape = trained.facts, trained.facts.get("shape", {})
+    known: dict[str, Any] = {"tokens": facts.get("tokens"), "seed": trained.manifest["settings"].get("seed")}
+    known |= {key: shape.get(key) for key in ("steps", "rate")}
+    return known | ({"ratio": facts.get("ratio")} if _has_domain(trained) else {})
+
+
+def _has_domain(trained: Artifact) -> bool:
+    """Whether it has a domain and general text; a turn of a stream has sources of other names, and no such ratio."""
+    return "domain" in trained.facts.get("mixture", trained.facts.get("tokens") or {})
 
 
 def maker_of(evidence: Artifact) -> Artifact | None:
@@ -213,8 +229,10 @@ def _add_training(run: dict[str, Any], trained: Artifact | None) -> None:
         }
     settings = trained.manifest["settings"]
     shown = {key: plugin(settings[key]) for key in ("objective", "tuning", "schedule") if key in settings}
-    if "mixture" in facts:  # as it was asked for: what a run has really read differs a little from seed to seed
-        shown["share of domain text"] = percent(facts["mixture"].get("domain", 0.0))
+    if not _has_domain(trained):
+        shown |= {"share of domain text": "", "mixture": mixture({name: n for name, n in facts["tokens"].items() if n})}
+    elif "mixture" in facts:  # as it was asked for: what a run has really read differs a little from seed to seed
+        shown["share of domain text"] = percent(facts["mixture"]["domain"])
     if shape:
         shown["a step"] = f"{count(shape['rows'])} rows of {count(shape['window'])}"
     run["settings"] |= shown

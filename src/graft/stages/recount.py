@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from graft.core.artifact import Artifact
@@ -13,33 +13,22 @@ from graft.core.evidence import read_evidence
 from graft.metrics.bits_per_byte import BitsPerByte
 from graft.metrics.nats_per_token import NatsPerToken
 from graft.stages.given import SUMMARY, Given
-from graft.stages.kin import beside, made_from, near
+from graft.stages.kin import ancestry, beside, made_from, near
 from graft.stages.outcome import maker_of, of_extension, of_findings, of_pair, of_report, of_summary, of_training
-
-Cell = str | float | int | None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What something tells that is no run.
-
-    forms: how each column is shown: "word", "count", "number", "change" (relative), "points" or "verdict".
-    """
-
-    caption: str
-    head: Mapping[str, str]  # name of a column -> its form
-    rows: list[list[Cell]] = field(default_factory=list)
+from graft.stages.tabled import Cell, Rows, table_of, texts_table
 
 
 @dataclass(frozen=True)
 class Told:
     """What one artifact tells: a run (see `graft.stages.outcome`), or a table, or neither.
 
-    seen: evidence that is held against that of others, document by document. notes: what it cannot tell.
+    said: the verdict that it gives itself, where it is no run. seen: evidence that is held against that of others,
+    document by document. notes: what it cannot tell.
     """
 
     run: dict[str, Any] | None = None
     table: Rows | None = None
+    said: str = ""
     seen: Artifact | None = None
     notes: tuple[str, ...] = ()
 
@@ -48,13 +37,20 @@ def recount(given: Given) -> Told:
     """A kind that nobody knows tells nothing but that it is there."""
     if given.artifact is None:
         summary = given.summary or {}
-        told = next((tell(summary) for key, tell in SUMMARIES.items() if key in summary), None)
-        return Told(table=told) if told else Told(run=of_summary(given.label, summary))
+        return _of_job(summary) or Told(run=of_summary(given.label, summary))
     kind = kind_of(given.artifact)
     reader = READERS.get(kind)
     if reader is None:
         return Told(notes=(f"{given.label} is of the kind {kind}, which has no table here; it stands in the lineage.",))
     return reader(given.label, given.artifact)
+
+
+def behind(artifact: Artifact) -> list[str]:
+    """Names of the artifacts that are there of all that what it tells may be read off, as lineage or as numbers."""
+    made = [artifact, *(made_of(artifact).values() if artifact.kind == "train" else ())]
+    after = near(artifact, "after") if artifact.kind == "findings" else None
+    made += [trained] if after and (trained := maker_of(after)) else []
+    return sorted({one.name for each in made for one in ancestry(each)})
 
 
 def kind_of(artifact: Artifact) -> str:
@@ -149,57 +145,18 @@ def _how(trained: Artifact) -> str:
 
 def _summed_up(label: str, artifact: Artifact) -> Told:
     """What a summary.json says that is a table of its own."""
-    summary = json.loads((artifact / SUMMARY).read_text(encoding="utf-8"))
-    return Told(table=next(tell(summary) for key, tell in SUMMARIES.items() if key in summary))
+    return _of_job(json.loads((artifact / SUMMARY).read_text(encoding="utf-8"))) or Told()
 
 
-def _versus(summary: Mapping[str, Any]) -> Rows:
-    return _texts(f"{summary['before']} against {summary['after']}", summary["texts"])
-
-
-def _tasks(summary: Mapping[str, Any]) -> Rows:
-    """A benchmark's; accuracies are shares, and their change is in points of them."""
-    head = {"task": "word", "items": "count", "accuracy": "number", "from": "number", "to": "number"}
-    head |= {"against": "number", "change": "points", "verdict": "verdict"}
-    rows: list[list[Cell]] = [
-        [
-            *(name, row["items"], row["accuracy"]["model"], *(row["interval"]["model"] or (None, None))),
-            *(row["accuracy"]["against"], row["accuracy"]["change"], row.get("verdict", "")),
-        ]
-        for name, row in {"all": summary["all"], **summary["tasks"]}.items()
-    ]
-    other = f" against {summary['against']}" if summary.get("against") else ""
-    return Rows(f"Answers of {summary['model']}{other}", head, rows)
-
-
-def _methods(summary: Mapping[str, Any]) -> Rows:
-    """A stream's; a comparison of methods over domains that come one after the other."""
-    rows: list[list[Cell]] = [
-        [str(row.get("label", name)), row.get("rank"), (row.get("general") or {}).get("change")]
-        for name, row in summary["runs"].items()
-    ]
-    named = ", ".join(map(str, summary.get("domains", ())))
-    head = {"method": "word", "rank by mean loss": "number", "general text": "change"}
-    return Rows(f"Methods on the stream {named}", head, rows)
+def _of_job(summary: Mapping[str, Any]) -> Told | None:
+    """Of the summary.json of a job that is no adaptation; None of any other."""
+    told = table_of(summary)
+    return Told(table=told, said=str(summary.get("verdict", ""))) if told else None
 
 
 def _contrast(label: str, contrast: Artifact) -> Told:
     texts = json.loads((contrast / "texts.json").read_text(encoding="utf-8"))
-    return Told(table=_texts("Two models on the same text", texts))
-
-
-def _texts(caption: str, texts: Mapping[str, Mapping[str, Any]]) -> Rows:
-    head = {"text": "word", "bits per byte before": "number", "after": "number", "change": "change"}
-    head |= {"from": "change", "to": "change", "verdict": "verdict", "documents": "count"}
-    rows: list[list[Cell]] = [
-        [
-            *(name, row["bits_per_byte"]["before"], row["bits_per_byte"]["after"], row["change"]),
-            *(row["interval"] or (None, None)),
-            *(row["verdict"], row["documents"]),
-        ]
-        for name, row in texts.items()
-    ]
-    return Rows(caption, head, rows)
+    return Told(table=texts_table("Two models on the same text", texts))
 
 
 def _evidence(label: str, evidence: Artifact) -> Told:
@@ -270,8 +227,6 @@ def _walked(label: str, walked: Artifact) -> Told:
     return Told(table=Rows("Places between a base and a result, on validation text", head, rows))
 
 
-# by a key that a summary.json has and no adaptation's has
-SUMMARIES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {"texts": _versus, "tasks": _tasks, "domains": _methods}
 READERS: dict[str, Callable[[str, Artifact], Told]] = {
     "report of findings": _report,
     "report of contrast": _summed_up,

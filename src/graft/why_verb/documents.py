@@ -13,12 +13,12 @@ from graft.core.family import Family
 from graft.core.fingerprint import Fingerprints
 from graft.core.mark import MEMORY
 from graft.stages.fate import LEFT_OUT, USES, fate_of
-from graft.stages.legs import Leg, model_print
+from graft.stages.legs import Leg, model_print, turns_of
 from graft.stages.locate import Named, Table, kept, locate
 from graft.stages.retrace import Exposure, expose, passes, stretches
 from graft.stages.scored import scored, watched
 
-TOWARDS_TEXT = ("corpus", "tokens", "trained", "after", "before", "contrast", "pilot 0")  # roles of inputs
+TOWARDS_TEXT = ("corpus", "tokens", "trained", "after", "before", "contrast", "pilot 0", "start")  # roles of inputs
 BEGINNING = 160  # characters of a document that are shown
 
 
@@ -27,7 +27,8 @@ def answer(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family, 
     corpus = corpus_of(artifact, legs, family)
     found = locate(words, corpus, family)
     if len(found) > 1:
-        return _of_file(words, found, corpus, legs, family, most)
+        told = _of_file(words, found, corpus, legs, family, most)
+        return told | {"gone": gone(artifact, family)}
     one = found[0]
     text = Table(corpus, one.source, family).text(one.position)
     return {
@@ -36,6 +37,7 @@ def answer(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family, 
         "document": one.told() | {"bytes": one.num_bytes, "characters": len(text), "beginning": text[:BEGINNING]},
         "fate": fate_of(one, corpus, tokens_of(corpus, artifact, legs, family), family),
         "runs": [run_of([one], corpus, leg, family, single=True) for leg in legs],
+        "gone": gone(artifact, family),
         "scored": sightings_of([one], artifact, legs, family),
     }
 
@@ -61,6 +63,13 @@ def _of_file(
     }
 
 
+def gone(artifact: Artifact, family: Family) -> list[str]:
+    """Trainings of a stream that are no longer in the store, of which nothing can be said."""
+    if artifact.kind != "stream":
+        return []
+    return [name for name in turns_of(artifact) if family.get(name) is None]
+
+
 def run_of(
     found: Sequence[Named], asked: Artifact, leg: Leg, family: Family, *, single: bool, most: int = 10
 ) -> dict[str, Any]:
@@ -72,8 +81,9 @@ def run_of(
     """
     facts = leg.run.facts
     told: dict[str, Any] = {
-        "run": leg.run.name, "role": leg.role, "base": leg.run.origins.get("base", facts["base"]), "steps": leg.steps,
-        "rows": leg.rows, "window": leg.window, "trunk": leg.branched, "same_code": leg.same_code, "trained": False,
+        "run": leg.run.name, "role": leg.role, "turns": [vars(one) for one in leg.turns],
+        "base": leg.run.origins.get("base", facts["base"]), "steps": leg.steps, "rows": leg.rows,
+        "window": leg.window, "trunk": leg.branched, "same_code": leg.same_code, "trained": False,
         "tokens": 0, "counted": 0, "read": 0, "num_steps": 0,
         "documents": 0, "passes": [], "stretches": [], "span": None, "as": [],
     }  # fmt: skip
@@ -174,14 +184,18 @@ def sightings_of(
 
 
 def when(sight: dict[str, Any], legs: Sequence[Leg]) -> str:
-    """ "before RUN" or "after RUN", for the runs at hand; "" for any other model."""
-    for leg in legs:
+    """ "before RUN" or "after RUN", for the runs at hand; "" for any other model. Runs of a stream by their turns."""
+    named = next((leg for leg in legs if sight["model"] == leg.run.name), None)
+    for leg in () if named else legs:
         remembered = Fingerprints(leg.family.root / MEMORY, may_read=False)
-        if sight["model"] == leg.run.name or sight["fingerprint"] == model_print(leg.run, remembered):
-            return f"after {leg.run.name}"
+        if sight["fingerprint"] == model_print(leg.run, remembered):
+            named = leg
+            break
+    if named:
+        return f"after {named.role if named.turns else named.run.name}"
     for leg in legs:
         if sight["fingerprint"] == leg.run.manifest["inputs"].get("base"):
-            return f"before {leg.run.name}"
+            return "before the stream" if leg.turns else f"before {leg.run.name}"
     return ""
 
 
@@ -194,6 +208,9 @@ def corpus_of(artifact: Artifact, legs: Sequence[Leg], family: Family) -> Artifa
         made = [one for role, one in family.children(artifact) if one.kind == "corpus" and role.startswith("docs ")]
         if made:
             return made[-1]
+    for leg in legs:
+        if leg.corpus is not None:
+            return leg.corpus
     for leg in legs:
         leg.sources  # noqa: B018 - says which tokens are missing, and what to do
     raise UsageError(

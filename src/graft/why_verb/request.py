@@ -14,6 +14,8 @@ from graft.why_verb import documents, rows, steps
 from graft.why_verb.ancestry import ancestry
 from graft.why_verb.resolve import resolve, split_step
 
+SHOWN = 12  # runs that an error lists
+
 
 @dataclass(frozen=True)
 class Why:
@@ -79,6 +81,11 @@ def first_of(found: list[Leg], artifact: Artifact) -> Leg:
     """The run that is meant. Errors: UsageError where there is none, or there are several on the same text."""
     if not found:
         raise UsageError(f"no training run in this store led to {artifact.name}", allowed="a run, or what came of one")
+    of_stream = [leg for leg in found if leg.turns]
+    if len(of_stream) > 1:
+        names = ", ".join(f"{leg.run.name} ({leg.role})" for leg in of_stream[:SHOWN])
+        names += f" and {len(of_stream) - SHOWN} more" if len(of_stream) > SHOWN else ""
+        raise UsageError(f"{artifact.name} has {len(of_stream)} trainings", allowed=names, do="name one of them")
     if len(found) > 1 and found[0].role == found[1].role:
         names = ", ".join(leg.run.name for leg in found)
         raise UsageError(f"{len(found)} runs have to do with {artifact.name}", allowed=names, do="name one of them")

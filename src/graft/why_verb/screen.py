@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from graft.page.wording import marked
 from graft.readers.folder import shown
-from graft.why_verb.training import show_run
+from graft.why_verb.training import show_run, show_turns
 
 STRETCHES = 12  # of a document, or documents of a step's row, that are shown; the JSON has all
 ROWS = 16
@@ -71,8 +71,14 @@ def _file(told: Mapping[str, Any], console: Console) -> None:
 def _runs(told: Mapping[str, Any], console: Console) -> None:
     if not told["runs"]:
         _line(console, "\nno training run in this store has to do with this text")
+    turns = [run for run in told["runs"] if run["turns"]]
+    if turns:
+        show_turns(turns, console)
+    if told["gone"]:
+        _line(console, f"[dim]no longer in the store: {', '.join(told['gone'])}[/dim]")
     for run in told["runs"]:
-        show_run(run, console, STRETCHES)
+        if not run["turns"]:
+            show_run(run, console, STRETCHES)
 
 
 def _scored(sightings: Sequence[Mapping[str, Any]], console: Console) -> None:

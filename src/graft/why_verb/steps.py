@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -89,7 +90,7 @@ def _pieces(
 
 def outstanding(leg: Leg, rule: Spikes, most: int) -> dict[str, Any]:
     """The steps whose loss stands out, those that do most first, each with the documents of that source."""
-    found = sorted(spikes(leg, rule), key=lambda spike: spike["usual"] - spike["loss"])
+    found = sorted(spikes(leg, rule), key=_prominence)
     shown: list[dict[str, Any]] = []
     for spike in found[:most]:
         rows = [row for row in read_in(leg, spike["step"]) if row[0].source == spike["source"]]
@@ -117,6 +118,12 @@ def outstanding(leg: Leg, rule: Spikes, most: int) -> dict[str, Any]:
         "asked": "spikes", "run": leg.run.name, "role": leg.role, "steps": leg.steps, "rule": rule.rule,
         "settings": vars(rule), "seen": len(noted_steps), "found": len(found), "spikes": shown, "stored": STORED,
     }  # fmt: skip
+
+
+def _prominence(spike: Mapping[str, Any]) -> tuple[bool, float]:
+    """What is not finite stands out most, the first of it before the others."""
+    finite = math.isfinite(spike["loss"])
+    return finite, spike["usual"] - spike["loss"] if finite else spike["step"]
 
 
 def _named(rows: Sequence[Sequence[Piece]], leg: Leg) -> dict[tuple[str, int], Named]:

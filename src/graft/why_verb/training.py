@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -54,6 +54,29 @@ def show_run(run: Mapping[str, Any], console: Console, most: int) -> None:
         if rest > 0:
             console.print(f"  [dim]and {rest:,} more (--json)[/dim]")
         console.print(f"  [dim]what else a step read: graft why {run['run']}@{run['stretches'][0]['step']}[/dim]")
+
+
+def show_turns(runs: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The trainings of a stream, one line each, by method, seed and turn."""
+    right = [Column(name, justify="right", no_wrap=True) for name in ("seed", "turn", "times", "steps", "of")]
+    table = Table(Column("method", overflow="fold"), *right, Column("run", no_wrap=True), "why not", box=None)
+    for run in runs:
+        first = run["turns"][0]
+        alike = all((one["seed"], one["turn"]) == (first["seed"], first["turn"]) for one in run["turns"])
+        methods = ", ".join(str(one["method"]) for one in run["turns"]) if alike else run["role"]
+        read = f"{run['read'] / run['tokens']:.3g}" if run["trained"] else "-"
+        steps = f"{run['span'][0]:,}-{run['span'][1]:,}" if run["trained"] else "-"
+        cells = (f"{first['seed']}", f"{first['turn']}", read, steps, f"{run['steps']:,}", run["run"])
+        table.add_row(escape(methods), *cells, f"[dim]{escape(run['why'])}[/dim]")
+    trained = [run for run in runs if run["trained"]]
+    console.print(f"\n[bold]trained on in {len(trained)} of {len(runs)} runs[/bold] of the stream", soft_wrap=True)
+    console.print(table)
+    if not all(run["same_code"] for run in runs):
+        console.print(f"  [dim]{OTHER_CODE}[/dim]", soft_wrap=True)
+    if trained:
+        console.print(
+            f"  [dim]step by step: graft why {trained[0]['run']} with the same document[/dim]", soft_wrap=True
+        )
 
 
 def _stretches(run: Mapping[str, Any], most: int) -> Table:
