@@ -45,7 +45,8 @@ NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 class Stream:
     """A stream of domains, learned by each method from the same base, and scored on every domain after every turn.
 
-    train.tokens are those of one turn; without them a turn has as many as one pass over its domain. Every number is on held-out test documents, the same for all models.
+    train.tokens are those of one turn; without them a turn has as many as one pass over its domain. Every number is on
+    held-out test documents, the same for all models.
     """
 
     base: str = "embedded"  # "embedded", a folder in Hugging Face form, or a hub id

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ROLES = ("domain", "general")
+FEW = 10  # test documents, below which the sentence says how few they are
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ def _ahead(
     if pair is None or pair["interval"] is None:
         return ""
     certain = not pair["interval"][0] <= 0 <= pair["interval"][1]
-    return f", {'' if certain else 'not '}certainly better than {second['label']}"
+    documents = first["texts"][role]["documents"]
+    few = f" by {_counted(documents, 'test document')} alone" if documents < FEW else ""
+    return f", {'' if certain else 'not '}certainly better than {second['label']}{few}"
 
 
 def _counted(number: int, word: str) -> str:
