@@ -131,7 +131,7 @@ def test_unbeaten_by_hand():
 
 def made(label: str, domain: float, general: float, base: str = "b", key: str = "k") -> dict:
     row = {"interval": [0.0, 0.0], "verdict": "improved", "bits": [2.0, 1.0]}
-    text = {"key": key, "docs": "d", "documents": 5}
+    text = {"key": key, "docs": "d", "documents": 50}
     return {
         "label": label, "base": base, "base_key": base, "sentence": f"what {label} did", "outcome": "improved",
         "domain": row | {"change": domain}, "general": row | {"change": general},
@@ -149,11 +149,21 @@ def test_the_verdict_by_hand():
         "Of 2 runs on the same test text a gained most on the domain (-30.0%, certainly better than b) and b kept "
         "general text best (+1.0%, not certainly better than a); 2 of 2 are on the frontier."
     )
+    for run in two:
+        run["texts"]["domain"] = run["texts"]["domain"] | {"documents": 3}
+    few = sentence(two, fronts(two), pairs, 0)
+    assert "certainly better than b by 3 test documents alone) and" in few and "not certainly better than a);" in few
     one_best = [made("a", -0.3, 0.0), made("b", -0.2, 0.01)]
     assert "no other run is better in either" in sentence(one_best, fronts(one_best), [], 0)
     apart = [made("a", -0.3, 0.0), made("b", -0.2, 0.01, base="c")]
     assert sentence(apart, fronts(apart), [], 0).startswith("Of 2 runs no two are known to have the same base")
-    groups = [*two, made("c", -0.1, 0.3, key="l"), made("d", -0.2, 0.4, key="l"), made("e", -0.2, 0.4, key="m")]
+    groups = [
+        made("a", -0.3, 0.02),
+        made("b", -0.2, 0.01),
+        made("c", -0.1, 0.3, key="l"),
+        made("d", -0.2, 0.4, key="l"),
+        made("e", -0.2, 0.4, key="m"),
+    ]
     said = sentence(groups, fronts(groups), [], 0)
     assert (
         "from b a gained most" in said
