@@ -531,6 +531,13 @@ def test_a_chain_of_models_is_followed_to_its_beginning(made, tmp_path):
     assert told["runs"][1]["as"] == [made.ask(document=f"rows.jsonl#{line}")["document"]["document"]]
     first = made.ask(document=f"rows.jsonl#{line}")["runs"][0]
     assert told["runs"][1]["stretches"] == first["stretches"]
+    other = next(
+        row for row in range(1, 60) if row != line and made.ask(document=f"rows.jsonl#{row}")["runs"][0]["trained"]
+    )
+    earlier = made.ask(str(tmp_path / "out"), f"rows.jsonl#{other}")  # only the first run's text holds it
+    assert [run["trained"] for run in earlier["runs"]] == [False, True]
+    with pytest.raises(UsageError, match="nowhere.jsonl"):
+        made.ask(str(tmp_path / "out"), "nowhere.jsonl#3")
     family = Family(made.store.root)
     assert [leg.run.name for leg in legs(second, family)] == [second.name, made.run.name]
     shutil.rmtree(made.out / "model")  # the folder is gone: its content is known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,7 @@ BEGINNING = 160  # characters of a document that are shown
 
 def answer(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family, most: int) -> dict[str, Any]:
     """Of one document everything; of a file the sums, and the first `most` of its documents."""
-    corpus = corpus_of(artifact, legs, family)
-    found = locate(words, corpus, family)
+    corpus, found = _find(words, artifact, legs, family)
     if len(found) > 1:
         told = _of_file(words, found, corpus, legs, family, most)
         return told | {"gone": gone(artifact, family)}
@@ -40,6 +40,22 @@ def answer(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family, 
         "gone": gone(artifact, family),
         "scored": sightings_of([one], artifact, legs, family),
     }
+
+
+def _find(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family) -> tuple[Artifact, Sequence[Named]]:
+    """The corpus that has it, and what is found there: the artifact's own, else that of a run which led to it.
+
+    Errors: UsageError, of the artifact's own corpus, where none has it.
+    """
+    own = corpus_of(artifact, legs, family)
+    try:
+        return own, locate(words, own, family)
+    except UsageError:
+        for corpus in filter(None, dict.fromkeys(leg.corpus for leg in legs)):
+            if corpus.name != own.name:
+                with suppress(UsageError):
+                    return corpus, locate(words, corpus, family)
+        raise
 
 
 def _of_file(
