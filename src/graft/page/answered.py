@@ -136,7 +136,7 @@ def _outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Guessing", wording.percent(whole["chance"]), "right on average"),
         (
             "Known",
-            "–" if whole["known"] is None else wording.percent(max(0.0, whole["known"])),
+            "–" if whole["known"] is None else wording.percent(whole["known"]),
             "beyond guessing: (accuracy − c) ÷ (1 − c)",
         ),
     ]
