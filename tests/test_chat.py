@@ -705,15 +705,20 @@ def test_only_the_answers_are_scored(world, tmp_path):
 
 def test_one_pass_is_over_pairs_that_fit_a_row():
     """Pairs longer than a row are in none, so they are no part of a pass."""
-    from graft.stages.train import _trainable
+    from dataclasses import replace
+
+    from graft.objectives.preference import Preference
+    from graft.stages.train import Train, trainable_tokens
 
     source = SimpleNamespace(
         pairs=lambda split: np.array([0, 2, 4]),
         pairs_D=np.array([5, 6, 30, 40, 10, 10]),
         documents=lambda split: [0, 2, 4],
     )
-    assert _trainable(source, "pairs", 64) == 11 + 20 and _trainable(source, "pairs", 128) == 11 + 70 + 20
-    assert _trainable(source, "stream", 64) == 45
+    pairs, base = Train(objective=Preference(), window=64), SimpleNamespace(window=128)
+    assert trainable_tokens(base, source, pairs) == 11 + 20
+    assert trainable_tokens(base, source, replace(pairs, window=None)) == 11 + 70 + 20  # the model's own window
+    assert trainable_tokens(base, source, Train()) == 45
 
 
 def test_the_outcome_keeps_the_template_that_its_dialogues_were_written_in(world, tmp_path):

@@ -900,9 +900,8 @@ def test_words_for_tasks_that_cannot_be_asked(
     with pytest.raises(UsageError, match="measures bleu"):
         answer(world.base, [str(bleu)], store=store)
     typo = task_file(tmp_path, suite / "choices.jsonl", "choices", "typo", doc_to_text="{{qurey}}")
-    with pytest.raises(UsageError, match="a template of the task cannot be filled in: 'qurey'") as said:
+    with pytest.raises(UsageError, match="a template of the task cannot be filled in: 'qurey' is undefined"):
         answer(world.base, [str(typo)], store=store)
-    assert 'did you mean "query"' in str(said.value)
     gone = task_file(tmp_path, tmp_path / "gone.jsonl", "choices", "gone")
     with pytest.raises(FaultError, match="the data of the task"):
         answer(world.base, [str(gone)], store=store)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -189,6 +188,7 @@ def _manager(names: Sequence[str]) -> Any:
 def _load(manager: Any, name: str) -> dict[str, Any]:
     """Tasks by name, with their data."""
     import yaml
+    from jinja2 import TemplateError
 
     is_file = name.lower().endswith((".yaml", ".yml"))
     asked = str(Path(name).expanduser()) if is_file else name
@@ -196,6 +196,13 @@ def _load(manager: Any, name: str) -> dict[str, Any]:
         raise UsageError("there is no such task file", where=name, do="check the path")
     try:
         return manager.load([asked])["tasks"]
+    except TemplateError as error:  # it fills the first document in at once
+        raise UsageError(
+            f"a template of the task cannot be filled in: {error}",
+            where=name,
+            allowed="fields that the documents have",
+            do="look at doc_to_text, doc_to_choice and doc_to_target",
+        ) from error
     except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
             f"lm-eval cannot read this task: {_brief(error)}", where=name, allowed="a task file of lm-eval"
@@ -221,7 +228,7 @@ def _prepared(label: str, task: Any, limit: int, shots: int | None) -> HarnessTa
     task.set_fewshot_seed(seed=SEED)
     total = len(task.eval_docs)
     chosen = sorted(golden_order(total)[: limit or total].tolist())
-    _build_requests(label, task, chosen)
+    task.build_all_requests(samples=chosen)
     asked = _asked(task)
     docs = [doc for _, doc in task.doc_iterator(samples=chosen)]
     if task.OUTPUT_TYPE == "multiple_choice":
@@ -232,23 +239,6 @@ def _prepared(label: str, task: Any, limit: int, shots: int | None) -> HarnessTa
     parts = [metadata.version("lm_eval"), label, config.get("metric_list"), config.get("filter_list"), asked, targets]
     identity = f"lm-eval {metadata.version('lm_eval')} {digest(parts)}"
     return HarnessTask(label, label, task, identity, digest(asked), chosen, count)
-
-
-def _build_requests(label: str, task: Any, chosen: list[int]) -> None:
-    """Errors: UsageError for a template that names what the documents have not."""
-    from jinja2 import TemplateError
-
-    try:
-        task.build_all_requests(samples=chosen)
-    except (TemplateError, KeyError) as error:
-        fields = sorted(task.eval_docs.features) if hasattr(task.eval_docs, "features") else []
-        named = re.search(r"'(\w+)'", str(error))
-        raise UsageError(
-            f"a template of the task cannot be filled in: {error}",
-            where=label,
-            allowed=f"fields of its documents: {', '.join(fields)}" if fields else "fields of its documents",
-            do=nearest(named[1], fields) if named and fields else "look at doc_to_text, doc_to_choice, doc_to_target",
-        ) from error
 
 
 def _asked(task: Any) -> list[Any]:
