@@ -91,7 +91,10 @@ def test_a_wrong_recipe_is_named_by_line(tmp_path, text, line, words):
 
 @pytest.mark.parametrize("text", ["", "[]", "adapt: {}\npretrain: {}\n"])
 def test_a_recipe_has_one_job(tmp_path, text):
-    with pytest.raises(UsageError, match="exactly one, naming the job: adapt, budget, extend, pretrain"):
+    with pytest.raises(
+        UsageError,
+        match="exactly one, naming the job: adapt, benchmark, budget, extend, overview, pretrain, stream, versus",
+    ):
         read(tmp_path, text)
 
 
