@@ -11,12 +11,12 @@ interval (Wilson), and the share that lies wholly below and wholly above.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
+from functools import cache
 
 import numpy as np
 
 from graft.core.bootstrap import levels, paired_change
+from graft.core.proportions import wilson
 from graft.core.scores import Scores
 from graft.core.sightings import Sightings
 from graft.core.tally import Tally
@@ -53,17 +53,13 @@ def main() -> None:
 def tell(name: str, documents: int, found: list[tuple[float, float, float]]) -> None:
     """found: (low, truth, high)."""
     low, truth, high = np.array(found).T
-    share, middle, half = wilson(int(((low <= truth) & (truth <= high)).sum()), len(found))
+    held = int(((low <= truth) & (truth <= high)).sum())
+    least, most = wilson(held, len(found))
     sides = f"{(high < truth).mean():.1%}, {(low > truth).mean():.1%}"
-    print(f"| {name} | {documents} | {share:.1%} ({middle - half:.1%} to {middle + half:.1%}) | {sides} |", flush=True)
+    print(f"| {name} | {documents} | {held / len(found):.1%} ({least:.1%} to {most:.1%}) | {sides} |", flush=True)
 
 
-def wilson(hits: int, of: int) -> tuple[float, float, float]:
-    share, z = hits / of, 1.959964
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    return share, middle, z / (1 + z * z / of) * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-
-
+@cache
 def population(models: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Totals [models, documents] and counts: the first model is the one before."""
     draw = np.random.default_rng([seed, 77])
@@ -74,20 +70,6 @@ def population(models: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         shift = draw.uniform(-0.6, 0.3)
         rows.append(own_D * (1 + 0.05 * draw.normal()) + shift + 0.15 * draw.normal(size=POPULATION))
     return np.array(rows) * count_D, count_D
-
-
-def memory(make: Callable[..., Any]) -> Callable[..., Any]:
-    kept: dict[tuple[int, ...], Any] = {}
-
-    def found(*key: int) -> Any:
-        if key not in kept:
-            kept[key] = make(*key)
-        return kept[key]
-
-    return found
-
-
-population = memory(population)
 
 
 def change(documents: int, seed: int) -> tuple[float, float, float]:

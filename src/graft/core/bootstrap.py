@@ -62,13 +62,19 @@ def change_bound(before: Tally[np.ndarray], after: Tally[np.ndarray], confidence
     return float(np.quantile(_draw_changes(before.total, after.total, stream(seed, "bootstrap")), confidence))
 
 
+def resampled(totals_KD: np.ndarray, draws: int, draw: np.random.Generator) -> np.ndarray:
+    """sums_RK: of K rows of numbers, one per document, over the documents of each draw, the same draws for all rows."""
+    documents = totals_KD.shape[1]
+    sums_RK = np.empty((draws, len(totals_KD)))
+    block = max(1, 4_000_000 // documents)
+    for first in range(0, draws, block):
+        size = min(block, draws - first)
+        times_RD = draw.multinomial(documents, np.full(documents, 1 / documents), size=size)
+        sums_RK[first : first + size] = times_RD.astype(np.float64) @ totals_KD.T
+    return sums_RK
+
+
 def _draw_changes(before_D: np.ndarray, after_D: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """Relative change of DRAWS resamples; counts cancel because both sides share them."""
-    documents = len(before_D)
-    changes = np.empty(DRAWS)
-    block = max(1, 4_000_000 // documents)
-    for first in range(0, DRAWS, block):
-        size = min(block, DRAWS - first)
-        times_RD = draw.multinomial(documents, np.full(documents, 1 / documents), size=size)
-        changes[first : first + size] = (times_RD @ after_D) / (times_RD @ before_D) - 1
-    return changes
+    before_R, after_R = resampled(np.stack([before_D, after_D]), DRAWS, draw).T
+    return after_R / before_R - 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graft.core.bootstrap import resampled
 from graft.core.errors import UsageError
 from graft.core.seed import stream
 from graft.core.tally import Tally
@@ -43,13 +44,7 @@ class Sightings:
     def drawn(self, source: str, draws: int, seed: int) -> np.ndarray:
         """[draws, M]: the same on documents drawn again; as it is where there is a single document."""
         total_MD, count_D = self.total_MD[source], self.count_D[source]
-        documents = len(count_D)
-        if documents < 2:
+        if len(count_D) < 2:
             return np.tile(self.means(source), (draws, 1))
-        draw, rows = stream(seed, "sightings", source), []
-        block = max(1, 4_000_000 // documents)
-        for first in range(0, draws, block):
-            size = min(block, draws - first)
-            times_RD = draw.multinomial(documents, np.full(documents, 1 / documents), size=size).astype(np.float64)
-            rows.append((times_RD @ total_MD.T) / (times_RD @ count_D)[:, None])
-        return np.concatenate(rows)
+        sums_RK = resampled(np.vstack([total_MD, count_D]), draws, stream(seed, "sightings", source))
+        return sums_RK[:, :-1] / sums_RK[:, -1:]

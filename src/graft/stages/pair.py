@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graft.core.artifact import Artifact
-from graft.core.bootstrap import DRAWS, levels
+from graft.core.bootstrap import DRAWS, levels, resampled
 from graft.core.evidence import Evidence, read_evidence
 from graft.core.seed import stream
 from graft.metrics.bits_per_byte import BitsPerByte
@@ -80,7 +80,9 @@ def _rows(source: str, pairs: Sequence[tuple[Seen, Seen]], seed: int) -> list[di
         named = {each.label: each for place in places for each in pairs[place]}
         bits_KD = np.array([[one.bits[key][0] for key in documents] for one in named.values()])
         num_bytes = sum(next(iter(named.values())).bits[key][1] for key in documents)
-        drawn = dict(zip(named, _resampled(bits_KD, seed), strict=True)) if len(documents) > 1 else {}
+        drawn: dict[str, np.ndarray] = {}
+        if len(documents) > 1:
+            drawn = dict(zip(named, resampled(bits_KD, DRAWS, stream(seed, "bootstrap")).T, strict=True))
         totals = dict(zip(named, bits_KD.sum(1), strict=True))
         for place in places:
             one, other = (each.label for each in pairs[place])
@@ -97,15 +99,3 @@ def _rows(source: str, pairs: Sequence[tuple[Seen, Seen]], seed: int) -> list[di
                 "verdict": verdict(interval),
             }
     return [found[place] for place in sorted(found)]
-
-
-def _resampled(bits_KD: np.ndarray, seed: int) -> np.ndarray:
-    """Sums of every model over the same resamples of documents, [K, DRAWS]: those of `graft.core.bootstrap`."""
-    documents, draw = bits_KD.shape[1], stream(seed, "bootstrap")
-    sums_KR = np.empty((len(bits_KD), DRAWS))
-    block = max(1, 4_000_000 // documents)
-    for first in range(0, DRAWS, block):
-        size = min(block, DRAWS - first)
-        times_RD = draw.multinomial(documents, np.full(documents, 1 / documents), size=size)
-        sums_KR[:, first : first + size] = bits_KD @ times_RD.T
-    return sums_KR

@@ -54,7 +54,7 @@ class Quizzed:
         """
         level_M = self.level_M
         after = [[math.nan if one is None else level_M[one] for one in each] for each in models]
-        ends = [next(one for one in reversed(each) if one is not None) for each in models]
+        ends = [last(each) for each in models]
         drawn_RM = np.mean([self.seen.drawn(task, self.draws, self.seed) for task in self.tasks], 0)
         change_R = np.mean([drawn_RM[:, end] - drawn_RM[:, 0] for end in ends], 0)
         fewest = min(map(len, self.seen.count_D.values()))
@@ -66,6 +66,11 @@ class Quizzed:
             "lost": float(np.mean([(one[0] & ~one[end]).mean() for one in right for end in ends])),
             "found": float(np.mean([(~one[0] & one[end]).mean() for one in right for end in ends])),
         }
+
+
+def last(models: Sequence[int | None]) -> int:
+    """The model that a method ends with; models: after each turn, None where it waited."""
+    return next(one for one in reversed(models) if one is not None)
 
 
 def _by_task(answers: Artifact) -> dict[str, Tally[np.ndarray]]:

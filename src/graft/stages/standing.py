@@ -19,7 +19,7 @@ from graft.core.scores import Scores
 from graft.core.sightings import Sightings
 from graft.metrics.accuracy import Accuracy
 from graft.metrics.nats_per_token import NatsPerToken
-from graft.stages.quizzed import Quizzed
+from graft.stages.quizzed import Quizzed, last
 from graft.stream_metrics.overall_performance import OverallPerformance
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Standing:
 
     def _general(self, places: Sequence[int], point: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
         """Relative change of the general loss from the base to the end, over seeds."""
-        ends = [next(model for model in reversed(self._models(place)) if model is not None) for place in places]
+        ends = [last(self._models(place)) for place in places]
         change_S = [float(point[end, -1] / point[0, -1] - 1) for end in ends]
         drawn_R = np.mean([drawn[:, end, -1] / drawn[:, 0, -1] - 1 for end in ends], 0)
         after = float(np.mean([point[end, -1] for end in ends]))
@@ -203,7 +203,7 @@ class Standing:
         sums: dict[str, list[tuple[float, float]]] = {}
         for place in places:
             models = self._models(place)
-            end = next(model for model in reversed(models) if model is not None)
+            end = last(models)
             pairs = [(name, models[turn]) for turn, name in enumerate(self.domains[:-1])]
             for name, model in [*pairs, (self.general, 0)]:
                 if model is not None:
