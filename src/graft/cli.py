@@ -12,6 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from graft.computing import DeviceOption, PrecisionOption, computing
 from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.ranks import hush, say_fault
 from graft.law_verbs.app import law
@@ -91,6 +92,8 @@ def adapt(
     text_field: Annotated[
         str, typer.Option(help="Where the text is, in rows of JSON, JSON Lines or Parquet: the name of a field.")
     ] = "text",
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -116,7 +119,7 @@ def adapt(
         limits = {"forget": as_number(forget), "pilots": {"objectives": [objective]}}
         limits |= {} if hours is None else {"hours": hours}
         job = build_changed(Budget, limits | {"adapt": settings}, [inside(Budget, Adapt, one) for one in changes or []])
-    run_job(job, store, fail_if or [])
+    run_job(computing(job, precision, device), store, fail_if or [])
 
 
 @app.command()
@@ -130,6 +133,8 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")] = Path("compared"),
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Score text that was trained on, and mark it.")] = False,
     text_field: Annotated[str, typer.Option(help="Where the text is, in rows: the name of a field.")] = "text",
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -140,7 +145,8 @@ def compare(
 
     settings = {"before": before, "after": after, "text": text, "reference": reference, "out": str(out)}
     settings |= {"ingest": {"text_field": text_field}, "pool": {"seen_too": seen_too}}
-    run_job(build_changed(Versus, settings, changes or []), store, fail_if or [])
+    job = build_changed(Versus, settings, changes or [])
+    run_job(computing(job, precision, device), store, fail_if or [])
 
 
 @app.command()
@@ -173,6 +179,8 @@ def evaluate(
     limit: Annotated[int, typer.Option(help="Items of a task, spread over it; 0: all.")] = 0,
     shots: Annotated[Optional[int], typer.Option(help="Solved items before each.")] = None,  # noqa: UP045
     out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json, items.parquet.")] = Path("answered"),
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -183,12 +191,15 @@ def evaluate(
 
     settings = {"model": model, "against": against, "suite": suite, "out": str(out)}
     settings |= {"answer": {"limit": limit, "shots": shots}}
-    run_job(build_changed(Benchmark, settings, changes or []), store, fail_if or [])
+    job = build_changed(Benchmark, settings, changes or [])
+    run_job(computing(job, precision, device), store, fail_if or [])
 
 
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A YAML file; recipes/quickstart.yaml is the first to read.")],
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -196,12 +207,14 @@ def run(
     """Run a recipe: whatever of it is not done yet."""
     from graft.recipe import read_recipe
 
-    run_job(read_recipe(recipe, changes or []), store, fail_if or [])
+    run_job(computing(read_recipe(recipe, changes or []), precision, device), store, fail_if or [])
 
 
 @app.command()
 def stream(
     recipe: Annotated[Path, typer.Argument(help="A YAML file with the key stream; recipes/stream.yaml is one.")],
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -213,12 +226,14 @@ def stream(
     job = read_recipe(recipe, changes or [])
     if not isinstance(job, Stream):
         raise UsageError("this recipe has no stream", where=str(recipe), allowed="the key stream", do="use graft run")
-    run_job(job, store, fail_if or [])
+    run_job(computing(job, precision, device), store, fail_if or [])
 
 
 @app.command()
 def plan(
     recipe: Annotated[Path, typer.Argument(help="A YAML file.")],
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -226,7 +241,8 @@ def plan(
     from graft.forecast import forecast, show_forecast
     from graft.recipe import read_recipe
 
-    show_forecast(forecast(read_recipe(recipe, changes or []), open_store(store)))
+    job = computing(read_recipe(recipe, changes or []), precision, device)
+    show_forecast(forecast(job, open_store(store)))
 
 
 @app.command()
@@ -237,6 +253,8 @@ def verify_resume(
     minutes: Annotated[float, typer.Option(help="Longest it may take, once what training needs is there.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Of the places where it is killed.")] = 0,
     processes: Annotated[int, typer.Option(help="In how many one more killed run goes on; 1: not tried.")] = 1,
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -244,14 +262,14 @@ def verify_resume(
 
     Losses, weights, the optimiser's state and the next 100 batches must be the same. Exits with 1 where they are not.
     The number of processes is not varied unless --processes asks for it: sums are then made in another order, and the
-    losses must be the same to 1e-5 (train.precision bf16: to 1e-3).
+    losses must be the same to 1e-5 (in bf16: to 1e-3).
     """
     from graft.listing import Teller
     from graft.proof import show_proof
     from graft.proof import verify_resume as prove
     from graft.recipe import read_recipe
 
-    job = read_recipe(recipe, changes or [])
+    job = computing(read_recipe(recipe, changes or []), precision, device)
     try:
         proof = prove(
             job,

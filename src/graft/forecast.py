@@ -29,6 +29,7 @@ from graft.jobs.pretrain import Pretrain
 from graft.jobs.stream import Stream
 from graft.jobs.versus import Versus
 from graft.stages.recall import SAMPLED
+from graft.stages.settle import settle
 from graft.stages.survey import survey
 from graft.stages.train import TrainingShape, teachers_of
 
@@ -102,6 +103,7 @@ def forecast(job: Adapt | Benchmark | Budget | Extend | Overview | Pretrain | Ve
             allowed="adapt, budget, extend, pretrain or stream",
             do="run it: every stage that is done already is found",
         )
+    job = settle(job, DryStore(store.root))
     there, complete = _look_for(job, store)
     if isinstance(job, Budget):
         return _with_pilots(job, there, complete, store)

@@ -20,8 +20,10 @@ from graft.core.artifact import Artifact, Draft, Meet, Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.ranks import hush, num_ranks, say_fault
+from graft.core.runtime import computed
 from graft.core.seed import stream
 from graft.core.settings import build, to_json
+from graft.stages.settle import settle
 from graft.stages.train import CHECKPOINTS, Train, TrainingShape
 from graft.stages.training import Training
 
@@ -133,7 +135,7 @@ def verify_resume(
         if getattr(job.train, name):
             notes.append(words)
             job = replace(job, train=replace(job.train, **{name: None}))
-    training = _training_of(job, store)
+    training = _training_of(settle(job, store), store)
     if processes > 1:
         _check_no_dropout(training)
     training = replace(training, shape=replace(training.shape, steps=min(steps, training.shape.steps)))
@@ -307,7 +309,7 @@ class _Trial:
 
     def _spread_finding(self, plain: Path, spread: Path, found: int, processes: int) -> Finding:
         ours, theirs = (json.loads((folder / "curve.json").read_text()) for folder in (plain, spread))
-        largest, differs = spread_losses(ours, theirs, NEAR[self.training.settings.precision])
+        largest, differs = spread_losses(ours, theirs, NEAR[computed(self.training.settings.precision)])
         words = f"the same to {largest:.1e}"
         return Finding(f"losses in {processes} processes", f"{self.steps - found} steps", differs, words)
 

@@ -31,6 +31,7 @@ from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Ledger
 from graft.core.mark import ARTIFACT, DRAFTS, LOCKS, MEMORY, mark_store
 from graft.core.ranks import rank
+from graft.core.runtime import machine
 from graft.core.settings import to_json
 from graft.core.shelf import HOUSE
 
@@ -218,7 +219,7 @@ class Store:
             "ledger": draft.ledger.to_json(),
             "facts": draft.facts,
             "versions": versions(),
-            "device": f"{platform.machine()}, {os.cpu_count()} cores",
+            "device": machine(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             "seconds": round(time.time() - started, 3),
         }

@@ -24,6 +24,7 @@ from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.recall import SAMPLED, Recall, check_sampled, recall
 from graft.stages.report import Report, number_keys, report
+from graft.stages.settle import settle
 from graft.stages.tokenize import Tokenize, tokenize
 from graft.stages.train import Train, teachers_of, train
 
@@ -91,7 +92,7 @@ class Adapt:
         """
         folder = Path(self.out).expanduser()
         check_out(folder, ("model", "adapter", *PAGES), base=self.base, sources=(*self.domain, *self.general))
-        made = self.make(store)
+        made = settle(self, store).make(store)
         trained, page = (next(one for one in made if one.kind == kind) for kind in ("train", "report"))
         adapter = {"adapter": trained / "adapter"} if (trained / "adapter").is_dir() else {}
         contents = {"model": trained / "model"} | adapter | {name: page / name for name in PAGES}

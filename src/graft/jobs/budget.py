@@ -20,6 +20,7 @@ from graft.stages.choose import Choose, choose
 from graft.stages.evaluate import evaluate
 from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
 from graft.stages.report import BUDGET_NUMBERS
+from graft.stages.settle import settle
 from graft.stages.tell import tell_notes
 from graft.stages.tokenize import sources
 from graft.stages.train import Train, TrainingShape, train
@@ -110,7 +111,7 @@ class Budget:
         check_out(
             folder, ("model", "adapter", *PAGES), base=self.base, sources=(*self.adapt.domain, *self.adapt.general)
         )
-        made, model = self.make(store)
+        made, model = settle(self, store).make(store)
         page = made[-1]
         contents = {name: page / name for name in PAGES}
         taken = {} if model is None else {"model": model.folder}

@@ -16,6 +16,7 @@ from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.extend import Growth, extend
 from graft.stages.ingest import Ingest, ingest
+from graft.stages.settle import settle
 from graft.stages.tokenize import Tokenize, tokenize
 from graft.stages.train import Train, train
 from graft.tunings.new_rows import NewRows
@@ -65,7 +66,7 @@ class Extend:
         """
         folder = Path(self.out).expanduser()
         check_out(folder, ("model", "summary.json"), base=self.base, sources=(*self.domain, *self.general))
-        made = self.make(store)
+        made = settle(self, store).make(store)
         trained, comparison = (next(one for one in made if one.kind == kind) for kind in ("train", "comparison"))
         put_out(folder, {"model": trained / "model", "summary.json": comparison / "summary.json"})
         return Outcome(folder, json.loads((comparison / "summary.json").read_text(encoding="utf-8")), made)

@@ -33,6 +33,7 @@ from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.judge import Judge, judge, stream_keys
+from graft.stages.settle import settle
 from graft.stages.standing import Learned, Taken
 from graft.stages.tokenize import Tokenize, sources, tokenize
 from graft.stages.train import Train, train, trainable_tokens
@@ -121,7 +122,7 @@ class Stream:
         folder = Path(self.out).expanduser()
         texts = [path for paths in self.sources.values() for path in paths]
         check_out(folder, PAGES, base=self.base, sources=[*texts, *self.suite])
-        made = self.make(store)
+        made = settle(self, store).make(store)
         put_out(folder, {name: made[-1] / name for name in PAGES})
         return Outcome(folder, json.loads((made[-1] / "summary.json").read_text(encoding="utf-8")), made)
 

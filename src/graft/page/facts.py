@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from graft.core.artifact import Artifact
 from graft.core.evidence import Evidence, read_evidence
 from graft.core.outliers import Spikes
+from graft.core.runtime import described
 from graft.core.tally import Tally
 from graft.page.budgeted import Budgeted
 from graft.page.spelling import spelled
@@ -63,7 +64,7 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
         ],
         "settings": {artifact.kind: artifact.manifest["settings"] for artifact in materials.lineage},
         "versions": materials.trained.manifest["versions"],
-        "device": materials.trained.manifest["device"],
+        "device": described(materials.trained.manifest),
         "lineage": [
             {key: artifact.manifest[key] for key in ("inputs", "started", "seconds")} | {"name": artifact.name}
             for artifact in materials.lineage

@@ -96,7 +96,8 @@ def outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Mixture", mixture(trained), "of the trained tokens"),
         ("Objective", plugin(summary["objective"]), f"seed {summary['seed']}"),
         ("Peak rate", wording.scientific(summary["rate"]), f"{shape['rows']} rows of {shape['window']} tokens a step"),
-        ("Training time", wording.duration(training["training_seconds"]), facts["device"]),
+        ("Training time", wording.duration(training["training_seconds"]), ""),
+        ("Precision", training.get("runtime", {}).get("precision", "–"), facts["device"].partition("; precision")[0]),
         ("Speed", f"{wording.count(training['tokens_per_second'])} tokens/s", ""),
         ("Peak memory", wording.memory(training["peak_memory_bytes"]), ""),
     ]

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from graft.computing import DeviceOption, PrecisionOption, computing
 from graft.law_verbs.app import JsonOption, write
 
 # ruff: noqa: UP045 - typer wants Optional
@@ -42,6 +43,8 @@ def similarity(
             metavar="FILE.html", help="Write a page for people here; it opens offline and needs nothing else."
         ),
     ] = None,
+    precision: PrecisionOption = None,
+    device: DeviceOption = None,
     store: Annotated[
         Optional[Path], typer.Option("--store", help="Folder of artifacts. \\[default: $GRAFT_STORE, or .graft]")
     ] = None,
@@ -59,14 +62,16 @@ def similarity(
     from graft.similarity_verb.paper import check_page, write_page
     from graft.similarity_verb.request import Similarity
     from graft.similarity_verb.screen import show_similarity
+    from graft.stages.settle import settle
 
     reading = {name: value for name, value in (("documents", documents), ("tokens", tokens)) if value is not None}
     settings = {"texts": texts, "to": to, "model": model, "runs": runs or []}
     settings |= {"ingest": {"text_field": text_field}, "embed": reading}
-    request = build_changed(Similarity, settings, changes or [])
+    request = computing(build_changed(Similarity, settings, changes or []), precision, device)
     if page is not None:
         check_page(page, request)
     kept = replace(Store(store) if store else Store.default(), on_made=Teller().made)
+    request = settle(request, kept)
     told = request(kept)
     show_similarity(told, terminal())
     write(out, told)

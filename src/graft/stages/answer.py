@@ -17,6 +17,7 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.kind import WORDS, kind_of
+from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.embedded import quiz
 from graft.readers import question, suite
@@ -25,6 +26,7 @@ from graft.stages import asked as asked_module
 from graft.stages import part
 from graft.stages.asked import Asked, find_suites
 from graft.stages.part import Part, join_parts, notes_of
+from graft.stages.settle import recorded, settle_here
 from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Answer:
     ignore: tuple[str, ...] = ()  # fields that are read over
     tokens: int = 32  # written at most, where the model writes itself
     window: int | None = None  # tokens of context; None: the model's own
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -87,6 +89,7 @@ def answer(model: Base, suites: Sequence[str], settings: Answer = Answer(), *, s
     run has answered is not asked again.
     """
     _check_model(model, settings)
+    settings = settle_here(settings)
     asked = find_suites(suites, settings)
     inputs: dict[str, Artifact | str] = {"model": model.fingerprint(store.prints)}
     origins = {"model": model.origin}
@@ -136,7 +139,7 @@ def _build(draft: Draft, base: Base, asked: Asked, settings: Answer, suites: Seq
     from graft.tensors.weights import open_model
 
     tasks, of_harness, refused = asked.read(settings.choosing, suites)
-    model = open_model(base.folder, settings.precision, frozen=True)
+    model = open_model(base.folder, computed(settings.precision), frozen=True)
     window = settings.window or base.window
     encoder, scorer = PairEncoder(base, window), EndingScorer(model, window)
     _check_ids(model, base)
@@ -161,6 +164,7 @@ def _build(draft: Draft, base: Base, asked: Asked, settings: Answer, suites: Seq
     join_parts(parts, draft / FILE)
     notes = [*model.notes, *asked.notes, *notes_of(known, refused, asked.others)]
     tell_notes(notes)
+    draft.facts |= {"runtime": recorded(computed(settings.precision))}
     draft.facts |= {"model": base.name, "window": window, "tasks": known, "refused": refused, "notes": notes}
 
 

@@ -21,6 +21,7 @@ from graft.laws.head_start import HeadStart
 from graft.laws.replay import Replay
 from graft.solving.law_file import as_json
 from graft.stages.pilot import Pilot, trials_of
+from graft.stages.settle import check_same_precision
 
 BEND = 1.7
 """Of what is learned, 1 - (1 - share)^BEND is there at a share of the line between base and result, and the square of
@@ -99,6 +100,7 @@ def choose(
     budget: largest relative rise of the general loss; tokens: of the final run, at most; available: of the domain's
     training text.
     """
+    check_same_precision({one.run.name: one.run for one in pilots})
     inputs: dict[str, Artifact | str] = {f"pilot {k}": one.run for k, one in enumerate(pilots)}
     inputs |= {"budget": f"{budget:.9g}", "tokens": str(tokens), "available": str(available)}
     code = (

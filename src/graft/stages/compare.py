@@ -17,6 +17,7 @@ from graft.core.bootstrap import paired_change
 from graft.core.evidence import Evidence, read_evidence
 from graft.core.tally import Tally
 from graft.metrics.bits_per_byte import BitsPerByte
+from graft.stages.settle import check_same_precision
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def compare(
     seen: evidence of the models "base", "extended" and "trained", in this order. Tokens are not comparable between
     tokenizers, bytes are: compared are the documents that each of the three was scored on from beginning to end.
     """
+    check_same_precision(seen)
     inputs: dict[str, Artifact | str] = {f"seen {name}": artifact for name, artifact in seen.items()}
     inputs |= {"corpus": corpus, "extended": extended, "trained": trained, "notes": "\n".join(notes)}
     code = (sys.modules[__name__], bootstrap, "metrics")
@@ -82,6 +84,7 @@ def _build(
         "tokens": trained.facts["tokens"],
         "rate": trained.facts["shape"]["rate"],
         "seed": trained.manifest["settings"]["seed"],
+        "runtime": trained.facts["runtime"],
         "notes": list(dict.fromkeys([*notes, *_lacking(rows), *noted])),
     }
     (draft / "summary.json").write_text(

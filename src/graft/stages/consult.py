@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.progress import Progress
+from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
+from graft.stages.settle import settle_here
 from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 
@@ -25,7 +26,7 @@ class Consult:
     words: int = 32
     temperature: float = 1.0
     window: int = 512  # tokens of context
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -38,6 +39,7 @@ class Consult:
 
 def consult(teacher: Base, tokens: Artifact, names: Sequence[str], settings: Consult, *, store: Store) -> Artifact:
     """Kind "shortlists": of the sources `names`, the teacher's likeliest words (see graft.tensors.shortlists)."""
+    settings = settle_here(settings)
     inputs = {"teacher": teacher.fingerprint(store.prints), "tokens": tokens, "sources": ", ".join(sorted(names))}
     return store.make(
         "shortlists",
@@ -57,7 +59,7 @@ def _build(draft: Draft, teacher: Base, tokens: Artifact, names: Sequence[str], 
     from graft.tensors.weights import open_model
 
     named = sources(tokens)
-    model = open_model(teacher.folder, settings.precision, frozen=True)
+    model = open_model(teacher.folder, computed(settings.precision), frozen=True)
     check_ids(model, teacher, named, tokens.facts["vocabulary"])
     first = named[names[0]]
     verify(model, pack_documents(first, first.documents("train")[:8], settings.window))

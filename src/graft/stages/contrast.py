@@ -26,6 +26,7 @@ from graft.probes.blame import Blame, by_class
 from graft.probes.forgetting import verdict
 from graft.probes.left_out import LeftOut
 from graft.probes.terms import Terms
+from graft.stages.settle import check_same_precision
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -86,6 +87,7 @@ def contrast(
     both models' nats. Errors: UsageError where the models' numbers are of different kinds, and where they have no
     scored text in common.
     """
+    check_same_precision({"before": seen[0], "after": seen[1]})
     for base, evidence in zip(bases, seen, strict=True):
         if evidence.facts["measure"] != seen[0].facts["measure"]:
             raise UsageError(

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,10 @@ from graft.core.features import Features, write_features
 from graft.core.golden import golden_order
 from graft.core.kind import WORDS, kind_of
 from graft.core.progress import Progress
+from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.stages.ingest import TABLE
+from graft.stages.settle import recorded, settle_here
 from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Embed:
 
     documents: int = 200  # different ones, at most
     tokens: int = 512  # of each document, from its beginning; at most what the model reads at once
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -66,6 +68,7 @@ def embed(docs: Artifact, model: Base, settings: Embed = Embed(), *, store: Stor
             allowed=f"a model that {WORDS['decoder']} or {WORDS['encoder']}",
             do="give another --model",
         )
+    settings = settle_here(settings)
     inputs = {"docs": docs, "model": model.fingerprint(store.prints)}
     code = (sys.modules[__name__], features, encoder, "tensors")
     origins = {"model": model.origin}
@@ -89,7 +92,7 @@ def _build(draft: Draft, docs: Artifact, base: Base, settings: Embed) -> None:
     from graft.tensors.weights import open_model
 
     rows, facts = _choose(docs, settings.documents)
-    model = open_model(base.folder, settings.precision, frozen=True)
+    model = open_model(base.folder, computed(settings.precision), frozen=True)
     longest = min(settings.tokens, base.window - model.reading.ahead)
     made = encoder.Encoder(base.tokenizer)
     read = [_cut(row, base, made, longest) for row in rows]
@@ -104,6 +107,7 @@ def _build(draft: Draft, docs: Artifact, base: Base, settings: Embed) -> None:
     tell_notes(notes)
     draft.facts |= facts | {"documents": len(documents), "bytes": int(written.bytes_D.sum()), "notes": notes}
     draft.facts |= {"model": base.name, "paths": docs.facts["paths"]}
+    draft.facts |= {"runtime": recorded(computed(settings.precision))}
 
 
 def _choose(docs: Artifact, most: int) -> tuple[list[dict[str, Any]], dict[str, int]]:

@@ -14,8 +14,10 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.evidence import write_evidence
 from graft.core.progress import Progress
+from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.core.shards import TokenSource
+from graft.stages.settle import recorded, settle_here
 from graft.stages.tell import by_place, tell_notes
 from graft.stages.tokenize import sources
 
@@ -35,7 +37,7 @@ class Evaluate:
     split: Literal["test", "validation", "train"] = "test"
     max_tokens: int = 300_000  # per source, spread over it, and of one document at most an eighth; 0: all of them
     window: int | None = None  # tokens of context; None: the model's own, at most 2048
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -47,6 +49,7 @@ class Evaluate:
 
 def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, store: Store) -> Artifact:
     """Kind "evidence": per source a Parquet file of targets and nats (see graft.core.evidence)."""
+    settings = settle_here(settings)
     window = settings.window or min(model.window, 2048)
     if window > model.window:
         raise UsageError(
@@ -72,7 +75,7 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
     from graft.tensors.weights import open_model
 
     named = sources(tokens)
-    model = open_model(model_at.folder, settings.precision, frozen=True)
+    model = open_model(model_at.folder, computed(settings.precision), frozen=True)
     check_ids(model, model_at, named, tokens.facts["vocabulary"])
     choices = {name: choose_documents(one, settings.split, settings.max_tokens) for name, one in named.items()}
     first = next((name for name, choice in choices.items() if len(choice)), None)
@@ -110,6 +113,7 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
             "tokens_of_split": int(source.pairs_D[whole].sum()),
         }
     draft.facts |= {"sources": list(scored_tokens), "scored": scored_tokens, "model": model_at.name, "window": window}
+    draft.facts |= {"runtime": recorded(computed(settings.precision))}
     draft.facts |= {"notes": notes, "measure": model.reading.measure or "nats of the next token"}
 
 

@@ -16,6 +16,7 @@ from graft.core.evidence import Evidence, read_evidence
 from graft.core.shelf import Shelf, plugin_name
 from graft.probes.blame import Blame
 from graft.probes.forgetting import Forgetting
+from graft.stages.settle import check_same_precision
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Examine:
 
 def examine(before: Artifact, after: Artifact, settings: Examine = Examine(), *, store: Store) -> Artifact:
     """Kind "findings": one JSON file of rows per probe. Errors: UsageError when the texts are not the same."""
+    check_same_precision({"before": before, "after": after})
     code = (sys.modules[__name__], *map(type, settings.probes), "metrics", bootstrap)
     return store.make(
         "findings",

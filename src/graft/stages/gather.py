@@ -133,7 +133,10 @@ def _apart(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Notes on runs that cannot be ranked with others."""
     measured = [run for run in runs if run["domain"] and run["general"]]
     notes: list[str] = []
-    for key, words in (("base_key", "start from different bases"), ("texts", "were scored on different documents")):
+    for key, words in (
+        ("base_key", "start from different bases"),
+        ("texts", "were scored on different documents or in different precisions"),
+    ):
         kinds: dict[str, list[str]] = {}
         for run in measured:
             value = run[key] if key == "base_key" else [run["texts"].get(role, {}).get("key") for role in front.ROLES]

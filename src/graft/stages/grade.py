@@ -17,11 +17,13 @@ from graft.core import answers, bootstrap, proportions
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.proportions import Answered, Means, coin, holm, mcnemar, over_items, over_tasks, wilson
+from graft.core.runtime import described
 from graft.core.settings import check_choices, to_json
 from graft.page.answered import answered_hash, render_answers
 from graft.stages import graded as graded_module
 from graft.stages import verdict
 from graft.stages.graded import Graded, changed, items_of, shown_items
+from graft.stages.settle import check_same_precision
 from graft.stages.verdict import called, named, notes_of, sentence
 
 CHANGES = ("change", "lost", "gained", "forgotten", "learned")
@@ -55,6 +57,7 @@ def grade(graded: Graded, settings: Grade = Grade(), *, store: Store) -> Artifac
     inputs: dict[str, Artifact | str] = {"answers": graded.answers, "page": answered_hash()}
     if graded.others:
         inputs["against"] = graded.others
+        check_same_precision({graded.model: graded.answers, f"{graded.against} (--against)": graded.others})
     inputs |= {"models": f"{graded.model} {graded.against}".strip(), "suites": json.dumps(list(graded.suites))}
     inputs |= {"notes": "\n".join(graded.notes)}
     code = (sys.modules[__name__], graded_module, verdict, answers, bootstrap, proportions, "page")
@@ -75,7 +78,7 @@ def _build(draft: Draft, graded: Graded, settings: Grade) -> None:
         "items_of": int(changed(table).sum()) if graded.others else len(table),
         "settings": {one.kind: one.manifest["settings"] for one in graded.each} | {"grade": to_json(settings)},
         "versions": graded.answers.manifest["versions"],
-        "device": graded.answers.manifest["device"],
+        "device": described(graded.answers.manifest),
         "lineage": [
             {key: one.manifest[key] for key in ("inputs", "started", "seconds")} | {"name": one.name}
             for one in graded.each
@@ -111,6 +114,7 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
         "against": graded.against or None,
         "measure": settings.measure,
         "suites": list(graded.suites),
+        "runtime": graded.answers.facts["runtime"],
         "notes": list(dict.fromkeys([*graded.notes, *notes_of(graded, lone)])),
         "all": whole,
         "macro": macro,

@@ -19,6 +19,7 @@ from graft.core.shelf import Shelf, plugin_name
 from graft.page.streamed import render_stream, stream_hash
 from graft.stages import quizzed as suites
 from graft.stages import standing
+from graft.stages.settle import check_same_precision
 from graft.stages.standing import COSTS, MEASURES, Learned, Standing
 from graft.stream_metrics.backward_transfer import BackwardTransfer
 from graft.stream_metrics.forgetting import Forgetting
@@ -69,6 +70,8 @@ def judge(
     start: what the base was seen to make of every text; its last source is the general text, the others are domains in
     the order of their turns. quizzed: what it answered to the suite, where there is one.
     """
+    scored = {f"{one.label}, turn {n}": turn.seen for one in learned for n, turn in enumerate(one.turns, 1) if turn}
+    check_same_precision({"the base": start} | scored)
     inputs: dict[str, Artifact | str] = {"start": start, "base": base, "notes": "\n".join(notes)}
     inputs |= {"quizzed": quizzed} if quizzed else {}
     inputs |= {"paths": digest(dict(paths or {})), "page": stream_hash()}
@@ -78,7 +81,7 @@ def judge(
             inputs |= {f"{at}: {name}": one for name, one in turn.artifacts.items()} if turn else {at: "waited"}
     code = (sys.modules[__name__], bootstrap, standing, suites, scores, sightings, labels, answers, "metrics", "page")
     code += tuple(map(type, settings.metrics))
-    whole = {"base": base, "paths": dict(paths or {}), "notes": list(notes)}
+    whole = {"runtime": start.facts["runtime"], "base": base, "paths": dict(paths or {}), "notes": list(notes)}
     return store.make(
         "stream",
         settings,
@@ -132,7 +135,7 @@ def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
             row[f"{measure}_intervals"] = {name: found["interval"] for name, found in metrics.items()}
             row[f"{measure}_spreads"] = {name: found["spread"] for name, found in metrics.items()}
         rows[key_of(label)] = row | {key: one[key] for key in ("flips", "against", "tied", "suite", "cost")}
-    keys = ("base", "domains", "seeds", "documents", "tokens_scored", "start", "suite")
+    keys = ("runtime", "base", "domains", "seeds", "documents", "tokens_scored", "start", "suite")
     return {
         "verdict": sentence(told),
         **{key: told[key] for key in keys},

@@ -16,6 +16,7 @@ from graft.probes.blame import by_class
 from graft.probes.forgetting import Forgetting, verdict
 from graft.stages.given import SUMMARY
 from graft.stages.kin import beside, near
+from graft.stages.settle import precision_of
 
 SOURCES = ("domain", "general")
 POINTS = 160  # of a training curve: many are drawn over each other
@@ -271,13 +272,18 @@ def flat(values: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
 
 
 def texts_of(evidence: Artifact) -> dict[str, dict[str, Any]]:
-    """By source which documents were scored. key: the same for the same documents, each scored to the same byte."""
+    """By source which documents were scored. key: the same for the same documents, each scored to the same
+    byte and in the same precision."""
     found: dict[str, dict[str, Any]] = {}
     for name, one in read_evidence(evidence).items():
         docs = text_behind(evidence, name)
         measure = str(evidence.facts.get("measure", ""))
         sizes = digest([one.position_D.tolist(), one.num_bytes_D.tolist()])
-        found[name] = {"key": digest([docs, measure, sizes]), "docs": docs, "documents": one.num_documents}
+        found[name] = {
+            "key": digest([docs, measure, sizes, precision_of(evidence)]),
+            "docs": docs,
+            "documents": one.num_documents,
+        }
     return found
 
 

@@ -16,6 +16,7 @@ from graft.core.seed import stream
 from graft.metrics.bits_per_byte import BitsPerByte
 from graft.probes.forgetting import verdict
 from graft.stages.outcome import text_behind
+from graft.stages.settle import precision_of
 
 Document = tuple[int, int]  # its position in the text, and how many of its bytes were scored
 
@@ -31,7 +32,7 @@ class Seen:
 def pair(seen: Mapping[str, Artifact], most: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
     """A row per pair and source {source, one, other, documents, bits, change, interval, verdict}, and notes.
 
-    seen: evidence by label, of any runs; those of different text or of another measure make no pair. change: relative,
+    seen: evidence by label, of any runs; those of different text, measure or precision make no pair. change: relative,
     of the other's bits per byte against the one's, over the documents that both have; interval: that of
     `graft.core.bootstrap.paired_change`, drawn once for all pairs of the same documents. Where a text has more than
     `most` pairs, each is held against the best alone.
@@ -56,7 +57,7 @@ def _groups(seen: Mapping[str, Artifact]) -> list[tuple[str, list[Seen]]]:
     groups: dict[tuple[str, ...], list[Seen]] = {}
     for label, artifact in seen.items():
         for source, evidence in read_evidence(artifact).items():
-            key = source, text_behind(artifact, source), str(artifact.facts.get("measure", ""))
+            key = source, text_behind(artifact, source), str(artifact.facts.get("measure", "")), precision_of(artifact)
             groups.setdefault(key, []).append(Seen(label, _by_document(evidence)))
     return [(key[0], group) for key, group in groups.items() if len(group) > 1]
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
+from graft.core.runtime import described
 from graft.page.contrasted import contrast_hash, render_contrast
 from graft.page.wording import marked
 
@@ -85,6 +86,7 @@ def summarize(shown: Shown) -> dict[str, Any]:
         }
     return {
         "verdict": " ".join(row["sentence"] for row in texts.values()),
+        "runtime": shown.seen[1].facts["runtime"],
         "before": shown.models[0],
         "after": shown.models[1],
         "unit": "token" if shown.contrast.facts["shared"] else "span",
@@ -176,7 +178,7 @@ def _facts(shown: Shown, summary: dict[str, Any], settings: Present) -> dict[str
         "settings": {one.kind: one.manifest["settings"] for one in shown.lineage},
         "least": manifest["settings"]["least"],
         "versions": manifest["versions"],
-        "device": manifest["device"],
+        "device": described(shown.seen[1].manifest),
         "lineage": [
             {key: one.manifest[key] for key in ("inputs", "started", "seconds")} | {"name": one.name}
             for one in shown.lineage

@@ -200,7 +200,7 @@ def _points(run: Run, rates: list[float]) -> list[Point]:
             for micro, part in enumerate(parts):
                 torch.manual_seed(dropout_seed(run.pace.seed, k, micro))
                 total_B, count_B = run.model.root.within(_sums, run.loss, run.model, part)
-                rows = zip(part.source_B.tolist(), total_B.double().tolist(), count_B.double().tolist(), strict=True)
+                rows = zip(part.source_B.tolist(), total_B.tolist(), count_B.tolist(), strict=True)
                 for source, total, count in rows:
                     sums[names[source]] = sums.get(names[source], Tally(0.0, 0.0)) + Tally(total, count)
         before.append(sums)

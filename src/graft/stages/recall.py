@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,12 @@ from graft.core.encoder import Encoder
 from graft.core.errors import UsageError
 from graft.core.kind import WORDS, kind_of
 from graft.core.ledger import Amount
+from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.readers import piece as pieces
 from graft.readers.piece import piece
 from graft.stages.ingest import TABLE
+from graft.stages.settle import settle_here
 from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Recall:
     temperature: float = 1.0  # below 1: likelier text than the base's own, and less of its tail
     top_p: float = 1.0  # only the likeliest tokens that together have this chance; 1: all
     rows: int | None = None  # documents at once; None: 64, or what 1 GiB of cache holds
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -136,6 +138,7 @@ def recall(base: Base, settings: Recall = Recall(), source: str = "general", *, 
             allowed=f"a base that {WORDS['decoder']}",
             do="give general text of your own",
         )
+    settings = settle_here(settings)
     settings.limit_for(base)
     start = base.marks.start
     if start is None:
@@ -164,9 +167,9 @@ def _draws(folder: Path, base: Base, settings: Recall, start: int) -> Draws:
     from graft.tensors.sampling import Drawing
     from graft.tensors.weights import open_model
 
-    opened = open_model(base.folder, settings.precision, frozen=True)
+    opened = open_model(base.folder, computed(settings.precision), frozen=True)
     tell_notes(opened.notes)
-    if settings.precision == "bf16":
+    if computed(settings.precision) == "bf16":
         opened.hf.to(torch.bfloat16)  # pyright: ignore[reportArgumentType]
     size, end = len(opened.hf.get_input_embeddings().weight), base.marks.end  # type: ignore[arg-type, union-attr]
     mute_V = torch.ones(size, dtype=torch.bool)
@@ -176,7 +179,7 @@ def _draws(folder: Path, base: Base, settings: Recall, start: int) -> Draws:
         mute_V[end] = False
     drawing = Drawing(start, end, settings.limit_for(base), settings.temperature, settings.top_p, mute_V)
     rows = settings.rows_for(base)
-    trusted = TRUSTED[settings.precision]
+    trusted = TRUSTED[computed(settings.precision)]
     return Draws(folder, opened.hf, drawing, settings.seed, settings.tokens, rows, trusted, notes=[*opened.notes])
 
 

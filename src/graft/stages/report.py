@@ -82,6 +82,7 @@ def summarize(materials: Materials) -> dict[str, Any]:
         "ratio": trained.facts["ratio"],
         "steps": trained.facts["shape"]["steps"],
         "rate": trained.facts["shape"]["rate"],
+        "runtime": trained.facts.get("runtime"),
         "split": split,
         "general_text": provenance("general", materials),
         "notes": gather_notes(materials, changes),

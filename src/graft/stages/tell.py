@@ -15,12 +15,13 @@ from graft.core.artifact import Artifact
 def tell_notes(notes: Iterable[str]) -> None:
     """Each note once on standard error, however many stages come to it."""
     for note in notes:
-        _tell(note)
+        tell(f"note: {note}")
 
 
 @cache
-def _tell(note: str) -> None:
-    sys.stderr.write(f"graft: note: {note}\n")
+def tell(words: str) -> None:
+    """A line on standard error, once in a process."""
+    sys.stderr.write(f"graft: {words}\n")
 
 
 @contextmanager

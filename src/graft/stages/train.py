@@ -15,6 +15,7 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.kind import check_kind
 from graft.core.ranks import num_ranks
+from graft.core.runtime import Precision
 from graft.core.settings import check_choices
 from graft.core.shards import TokenSource
 from graft.core.shelf import Shelf
@@ -23,6 +24,7 @@ from graft.schedules.warm_stable_decay import WarmStableDecay
 from graft.stages.consult import Consult, consult
 from graft.stages.decay_now import DecayNow
 from graft.stages.range_test import RangeTest, range_test
+from graft.stages.settle import settle
 from graft.stages.tokenize import sources
 from graft.stages.training import Training, same_tokenizer
 from graft.tunings.full import Full
@@ -58,7 +60,7 @@ class Train:
     beta1: float = 0.9
     beta2: float = 0.95
     clip: float = 1.0  # largest gradient norm; 0: none
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
     evaluations: int = 8  # on validation text, after the one at step 0
     spacing: Literal["even", "thinning"] = "even"  # of the evaluations; thinning: ever farther apart, by one factor
     validation_tokens: int = 30_000  # per source and evaluation, spread over it; 0: all of them
@@ -225,6 +227,10 @@ def train(
     check_kind(base, settings.objective)
     inputs: dict[str, Any] = {"base": base.fingerprint(store.prints), "tokens": tokens}
     inputs |= {f"share of {name}": f"{share:.9g}" for name, share in mixture.items()}
+    if settings.precision == "auto":  # a job has settled it already
+        settings = replace(
+            settings, precision=settle(_known(settings, draws=_draws(base, settings)), store, inputs).precision
+        )
     for name in filter(None, teachers_of(settings.objective)):
         inputs[f"teacher {name}"] = Base.find(name).fingerprint(store.prints)
     for name in getattr(settings.objective, "beside", ()):  # files beside the base's weights that it reads

@@ -13,14 +13,16 @@ from graft.core.artifact import Artifact, Draft
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
+from graft.core.runtime import Computed, computed
 from graft.core.shards import TokenSource
+from graft.stages.settle import recorded
 from graft.stages.tell import by_place, tell_notes
 from graft.stages.tokenize import sources
 
 if TYPE_CHECKING:
     from graft.stages.train import Train, TrainingShape
     from graft.tensors.batch import Batch
-    from graft.tensors.model import Model, Precision
+    from graft.tensors.model import Model
     from graft.tensors.run import Run
     from graft.tensors.sampler import Sampler
 
@@ -50,6 +52,7 @@ class Training:
                 self._keep_template(draft / "model")
             draft.facts |= {
                 "base": self.base.name,
+                "runtime": recorded(computed(self.settings.precision)),
                 "mixture": dict(self.mixture),
                 "shape": vars(self.shape),
                 "notes": notes,
@@ -96,7 +99,7 @@ class Training:
             shortlists.facts["vocabulary"],
         )
         start = Start(base, named, [*sampler.names, *others], shape.window, shape.micro_rows, settings.seed, listed)
-        opener = Opener(base, named, tokens.facts["vocabulary"], settings.precision, sampler.batch(0))
+        opener = Opener(base, named, tokens.facts["vocabulary"], computed(settings.precision), sampler.batch(0))
         model = opener.trained(settings)
         forget_peak(model)
         began = time.monotonic()
@@ -186,7 +189,7 @@ class Opener:
     base: Base
     sources: Mapping[str, TokenSource]
     vocabulary: int
-    precision: Precision
+    precision: Computed
     batch: Batch  # of the text, for the comparison with the model's own logits
     notes: dict[str, None] = field(default_factory=dict)
 

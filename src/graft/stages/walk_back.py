@@ -19,9 +19,11 @@ from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.golden import golden_order
 from graft.core.progress import Progress
+from graft.core.runtime import Precision, computed
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
 from graft.stages.evaluate import ROW_TOKENS
+from graft.stages.settle import settle_here
 from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 
@@ -53,6 +55,7 @@ class WalkBack:
     max_tokens: int = 40_000  # of validation text, per source; 0: all of it
     confidence: float = 0.9
     window: int | None = None  # tokens of context; None: the model's own, at most 2048
+    precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
     seed: int = 0  # of the resampling
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ def walk_back(
     budget: largest relative rise of the general loss. A share of 0 means: no place inside the budget reads the domain
     better than the base does; of 1: the result itself. The first source of `tokens` is the domain, the last general.
     """
+    settings = settle_here(settings)
     inputs = {"base": base.fingerprint(store.prints), "trained": trained, "tokens": tokens, "budget": f"{budget:.9g}"}
     code = (sys.modules[__name__], bootstrap, "tensors")
     return store.make(
@@ -122,7 +126,7 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
             allowed=f"1 to {base.window}",
         )
     with enough_memory("the line between base and result", do="take a machine with more memory"):
-        line = Line(base.folder, trained / "model", "fp32")
+        line = Line(base.folder, trained / "model", computed(settings.precision))
     progress = Progress("walk back", settings.looks + 1)
     stored = stored_type(base.folder)
 

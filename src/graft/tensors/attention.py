@@ -34,7 +34,8 @@ class Pieces:
         self.starts_BT = starts_BT
         starts_S = starts_BT.flatten().nonzero().squeeze(1)
         lengths_S = torch.diff(starts_S, append=starts_S.new_tensor([starts_BT.numel()]))
-        step_S = (2 ** lengths_S.double().log2().floor().long() // 4).clamp(min=NARROWEST)
+        powers = 2 ** torch.arange(63, device=lengths_S.device)
+        step_S = (powers[torch.bucketize(lengths_S, powers, right=True) - 1] // 4).clamp(min=NARROWEST)
         widths_S = (lengths_S + step_S - 1) // step_S * step_S
         self.groups: list[Group] = []
         self.filled_N = torch.empty(starts_BT.numel(), dtype=torch.long, device=starts_BT.device)

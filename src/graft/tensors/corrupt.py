@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graft.core.seed import stream
 from graft.tensors.batch import Batch
+from graft.tensors.wide import widest
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +41,14 @@ class Words:
     def hide(self, batch: Batch) -> Batch:
         """The batch as it is read; targets are the tokens that stood there, weights 1 for what was hidden, else 0."""
         device = batch.tokens_BT.device
-        lot_BT, fate_BT, word_BT = self._draws(batch).to(device).unbind(1)
+        lot_BT, fate_BT, word_BT = self._draws(batch).unbind(1)
         eligible_BT = self._plain_V.to(device)[batch.tokens_BT] & (_own_weights(batch) > 0)  # type: ignore[attr-defined]
         order_BT = lot_BT
         if self.score_V is not None:
             score_BT = self.score_V.to(device)[batch.tokens_BT]
             by_lot_BT = lot_BT.argsort(1)
             by_score_BT = score_BT.gather(1, by_lot_BT).argsort(dim=1, descending=True, stable=True)
-            order_BT = by_lot_BT.gather(1, by_score_BT).argsort(1).double()
+            order_BT = by_lot_BT.gather(1, by_score_BT).argsort(1).to(lot_BT.dtype)
         place_BT = order_BT.masked_fill(~eligible_BT, torch.inf).argsort(dim=1, stable=True).argsort(1)
         eligible_B1 = eligible_BT.sum(1, keepdim=True)
         hidden_B1 = (self.rate * eligible_B1).round().clamp(min=1).minimum(eligible_B1)
@@ -61,9 +62,8 @@ class Words:
     def _draws(self, batch: Batch) -> Tensor:
         """Three numbers in 0 .. 1 for every place of every row, [B, 3, T]."""
         width = batch.tokens_BT.shape[1]
-        return torch.from_numpy(
-            np.stack([stream(self.seed, "masked", row).random((3, width)) for row in batch.row_B.tolist()])
-        )
+        draws = [stream(self.seed, "masked", row).random((3, width)) for row in batch.row_B.tolist()]
+        return widest(np.stack(draws), batch.tokens_BT.device)
 
 
 def _own_weights(batch: Batch) -> Tensor:

@@ -138,7 +138,8 @@ def widths_of(batch: Batch) -> Iterator[Width]:
     """
     starts_S = batch.starts_BT.flatten().nonzero().squeeze(1)
     lengths_S = torch.diff(starts_S, append=starts_S.new_tensor([batch.tokens_BT.numel()]))
-    rounded_S = (2 ** lengths_S.double().log2().ceil().long()).clamp(max=batch.tokens_BT.shape[1])
+    powers = 2 ** torch.arange(63, device=lengths_S.device)
+    rounded_S = powers[torch.bucketize(lengths_S, powers)].clamp(max=batch.tokens_BT.shape[1])
     if ranks() > 1:
         rounded_S.fill_(rounded_S.max())
     own = rounded_S.unique().tolist()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from graft.core.errors import UsageError
 from graft.tensors.head import Chances, Projection, Reader
+from graft.tensors.wide import wide
 
 Direction = Literal["forward", "reverse"]
 
@@ -254,7 +255,7 @@ class _Listed:
     def _list(self, place: slice | Tensor, targets_N: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Words, log of their chances, log of the rest's; swapped where that is asked."""
         ids_NK, logq_NK = self.ids_MK[place].long(), -self.nats_MK[place].to(dtype)
-        rest_N1 = 1 - logq_NK.double().exp().sum(-1, keepdim=True)
+        rest_N1 = 1 - logq_NK.to(wide(logq_NK.device)).exp().sum(-1, keepdim=True)
         logq_N1 = rest_N1.clamp_(min=torch.finfo(torch.float32).eps).log_().to(dtype)
         if self.divergence.swap:
             ids_NK = _swapped(ids_NK, logq_NK, targets_N)

@@ -22,6 +22,7 @@ from graft.tensors.head import Projection, Reader
 from graft.tensors.model import Model
 from graft.tensors.nats import weighted_sums
 from graft.tensors.parallel import everywhere, first_row, local, rank, ranks, whole
+from graft.tensors.wide import wide, widest
 
 FILE = "importance.safetensors"  # beside the weights that it belongs to
 
@@ -61,8 +62,8 @@ def _nats(model: Model, row: Batch, targets: Literal["model", "text"], seed: int
     hidden_1TD = model.hidden(row)
     targets_1T = row.targets_BT
     if targets == "model":
-        lot_1T = torch.from_numpy(stream(seed, "fisher", int(row.row_B)).random(row.tokens_BT.shape))
-        targets_1T = drawn(hidden_1TD.detach(), model.head, lot_1T.to(model.device))
+        lot_1T = widest(stream(seed, "fisher", int(row.row_B)).random(row.tokens_BT.shape), model.device)
+        targets_1T = drawn(hidden_1TD.detach(), model.head, lot_1T)
     return weighted_sums(hidden_1TD, model.head, targets_1T, row.weights_BT).total_B.sum()
 
 
@@ -72,7 +73,7 @@ def drawn(hidden_BTD: Tensor, head: Projection, lot_BT: Tensor) -> Tensor:
     hidden_ND, lot_N1 = hidden_BTD.flatten(0, 1), lot_BT.flatten().unsqueeze(1)
     reader = Reader(head, len(hidden_ND), hidden_ND.device)
     parts = [
-        torch.searchsorted(reader.read(hidden_ND[part]).p_NV.double().cumsum(1), lot_N1[part]).squeeze(1)
+        torch.searchsorted(reader.read(hidden_ND[part]).p_NV.to(lot_N1.dtype).cumsum(1), lot_N1[part]).squeeze(1)
         for part in reader.parts
     ]
     return torch.cat(parts).clamp_(max=head.vocabulary - 1).view(lot_BT.shape)
@@ -91,7 +92,7 @@ class _Pull(torch.autograd.Function):
         squares = (weight - star).square_()
         if importance is not None:
             squares.mul_(importance)
-        return squares.sum(dtype=torch.float64) * (leash / 2)
+        return squares.sum(dtype=wide(weight.device)) * (leash / 2)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from graft.core.errors import UsageError
-from graft.tensors.model import Model, Precision
+from graft.core.runtime import Computed
+from graft.tensors.model import Model
 from graft.tensors.weights import open_model
 
 
@@ -21,7 +22,7 @@ class Line:
     Errors: UsageError where the two have not the same weights.
     """
 
-    def __init__(self, start: Path, end: Path, precision: Precision) -> None:
+    def __init__(self, start: Path, end: Path, precision: Computed) -> None:
         self.model = open_model(end, precision, frozen=True)
         self._end = _weights(self.model)
         self._start = _same_names(_weights(open_model(start, precision, frozen=True)), self._end, start, end)

@@ -128,7 +128,7 @@ def dropout_seed(seed: int, k: int, micro: int) -> int:
 
 
 def _add_by_source(losses: dict[int, Tally[float]], batch: Batch, tally: Tally[Tensor]) -> None:
-    totals, counts = tally.total.detach().double().tolist(), tally.count.double().tolist()
+    totals, counts = tally.total.detach().tolist(), tally.count.tolist()
     for source, total, count in zip(batch.source_B.tolist(), totals, counts, strict=True):
         losses[source] = losses.get(source, Tally(0.0, 0.0)) + Tally(total, count)
 

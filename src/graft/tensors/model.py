@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.kind import Kind, kind_of
+from graft.core.runtime import Computed
 from graft.tensors.attention import NAME, register
 from graft.tensors.batch import Batch
 from graft.tensors.decoder import Decoder, Reading, Scores
@@ -27,8 +28,6 @@ from graft.tensors.parallel import loading_slices, root_of, split
 
 if TYPE_CHECKING:
     from graft.tensors.adapters import Adapter
-
-Precision = Literal["bf16", "fp32"]
 
 # Where transformers' families keep the arithmetic between the head's matrix and the logits.
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")
@@ -61,7 +60,7 @@ class Model:
         self,
         hf: PreTrainedModel,
         *,
-        precision: Precision = "bf16",
+        precision: Computed = "bf16",
         attention: str = "auto",
         reading: Reading = Decoder(),
     ) -> None:
@@ -70,7 +69,7 @@ class Model:
         self.hf = hf
         self.root = root_of(hf)
         self.reading = reading
-        self.precision: Precision = precision
+        self.precision: Computed = precision
         self.fast = self.device.type == "cpu"  # norms and gated MLPs with our backward, where they are Llama's
         self.packs = True  # False: every piece runs as a row of its own
         self.own_head = False  # True: logits come from the model's own forward
@@ -85,7 +84,7 @@ class Model:
         cls,
         folder: str | Path,
         *,
-        precision: Precision = "bf16",
+        precision: Computed = "bf16",
         attention: str = "auto",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
@@ -221,7 +220,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
-def read_head(hf: PreTrainedModel, precision: Precision) -> Projection:
+def read_head(hf: PreTrainedModel, precision: Computed) -> Projection:
     """The head as a formula where its matrix is a plain linear layer, else as the model computes it."""
     matrix = hf.get_output_embeddings()
     if type(matrix) is not nn.Linear:

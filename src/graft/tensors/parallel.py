@@ -27,8 +27,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from graft.core import runtime
 from graft.core.errors import FaultError
-from graft.core.ranks import local_rank, num_ranks
+from graft.core.ranks import num_ranks
 
 T = TypeVar("T")
 W = TypeVar("W", bound=Tensor)
@@ -56,8 +57,8 @@ def rank() -> int:
 
 
 def device() -> torch.device:
-    """Where this process computes: the accelerator of its number on its machine, else the processor."""
-    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    """Where this process computes (see graft.core.runtime)."""
+    return torch.device(runtime.device())
 
 
 def meet(word: bool) -> bool:

@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from graft.core.errors import FaultError
 from graft.core.seed import stream
+from graft.tensors.wide import wide, widest
 
 KEPT_FULL = 0.75  # share of the rows still being written below which the finished ones are taken out
 FIRST_ROOM = 64  # tokens a cache has room for at first
@@ -51,7 +52,7 @@ class Drawing:
         chance_RV = (log_RV / self.temperature).masked_fill(mute_V, -torch.inf).softmax(-1)
         if self.top_p < 1:
             chance_RV = self._nucleus(chance_RV)
-        reached_RV = chance_RV.double().cumsum(-1)
+        reached_RV = chance_RV.to(wide(chance_RV.device)).cumsum(-1)
         whole_R = reached_RV[:, -1]
         if not (whole_R > 0).all():
             raise FaultError(
@@ -64,7 +65,7 @@ class Drawing:
 
     def _nucleus(self, chance_RV: Tensor) -> Tensor:
         sorted_RV, order_RV = chance_RV.sort(dim=-1, descending=True, stable=True)
-        before_RV = sorted_RV.double().cumsum(-1) - sorted_RV
+        before_RV = sorted_RV.to(wide(sorted_RV.device)).cumsum(-1) - sorted_RV
         sorted_RV = sorted_RV.masked_fill(before_RV >= self.top_p, 0.0)  # the likeliest has nothing before it
         return torch.zeros_like(chance_RV).scatter(1, order_RV, sorted_RV)
 
@@ -131,7 +132,7 @@ def draw_documents(
     to be trusted. watch: called with the number of tokens of every step.
     """
     reading: Reading = Cached(model) if cached and can_cache(model) else Recomputed(model)
-    uniform_RT64 = torch.from_numpy(uniform_RT).to(model.device)
+    uniform_RT64 = widest(uniform_RT, model.device)
     num_rows = len(uniform_RT)
     token_RT, nats_RT, muted_RT = (np.zeros((num_rows, drawing.limit), kind) for kind in ("uint32", "f4", "f4"))
     length_R = np.zeros(num_rows, np.int64)

@@ -16,8 +16,9 @@ from transformers.utils import logging
 
 from graft.core.base import TOKENIZER_FILES
 from graft.core.errors import FaultError, UsageError
+from graft.core.runtime import Computed
 from graft.tensors.faults import enough_memory
-from graft.tensors.model import Model, Precision
+from graft.tensors.model import Model
 from graft.tensors.parallel import NotInSlices, device, local, meeting, rank, whole
 from graft.tensors.safetensor_files import write_weights
 
@@ -130,7 +131,7 @@ def _logits(model: Model, texts_PT: Tensor) -> Tensor:
 
 
 def open_model(
-    folder: Path, precision: Precision, *, frozen: bool = False, tune: Callable[[Model], Model] = lambda model: model
+    folder: Path, precision: Computed, *, frozen: bool = False, tune: Callable[[Model], Model] = lambda model: model
 ) -> Model:
     """A model on the best device there is; frozen: for looking at, never trained. tune: what is done to it at once.
 
