@@ -49,6 +49,23 @@ GateOption = Annotated[
 ]
 
 
+def show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"graft {version('graft-lm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def graft(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What every command shares."""
+
+
 @app.command()
 def adapt(
     base: Annotated[str, typer.Argument(help='"embedded", a folder in Hugging Face form, or a hub id')],
@@ -305,13 +322,17 @@ def ls(
 
 @app.command()
 def show(
-    artifact: Annotated[str, typer.Argument(help="Its name, a beginning of it, or its path.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="An artifact (its name, a beginning of it, or its path), a job, or a plug-in."),
+    ],
     store: StoreOption = None,
 ) -> None:
-    """Show what an artifact is: settings, ledger, facts, versions."""
-    from graft.listing import show_artifact
+    """Show what an artifact is (settings, ledger, facts, versions), or every setting of a job or plug-in."""
+    from graft.listing import show_artifact, show_settings
 
-    show_artifact(open_store(store).get(artifact))
+    if not show_settings(name):
+        show_artifact(open_store(store).get(name))
 
 
 @app.command()

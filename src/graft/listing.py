@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from graft.core.artifact import Artifact, Store
 from graft.core.errors import UsageError, nearest
 from graft.core.progress import clock
+from graft.core.reference import settings_of
 from graft.core.shelf import HOUSE, Shelf
 from graft.readers.folder import shown
 
@@ -30,6 +31,7 @@ SHELVES = {
     "similarities": "how alike two texts are",
     "laws": "formulas for the loss of a run before it is paid for",
 }
+JOBS = "what a recipe can ask for: its top-level key"
 
 
 @dataclass
@@ -139,17 +141,17 @@ def _changed(row: Mapping[str, Any] | None) -> tuple[str, str]:
 
 def show_shelves() -> None:
     table = Table("shelf", "what it holds", "plug-ins", box=None)
-    for name, words in SHELVES.items():
+    for name, words in {"jobs": JOBS, **SHELVES}.items():
         table.add_row(name, words, ", ".join(Shelf(name).names()))
     Console().print(table)
+    Console().print("[dim]graft ls SHELF: what each does; graft show NAME: the settings of a job or plug-in[/dim]")
 
 
 def show_shelf(name: str) -> None:
     """Errors: UsageError for an unknown shelf, with the nearest name."""
-    if name not in SHELVES:
-        raise UsageError(
-            f'there is no shelf "{name}"', allowed=", ".join([*SHELVES, "artifacts"]), do=nearest(name, SHELVES)
-        )
+    known = ["jobs", *SHELVES, "artifacts"]
+    if name not in known:
+        raise UsageError(f'there is no shelf "{name}"', allowed=", ".join(known), do=nearest(name, known))
     shelf = Shelf(name)
     table = Table("name", "what it does", box=None)
     for plugin in shelf.names():
@@ -177,6 +179,21 @@ def show_artifacts(store: Store) -> None:
         drafts.add_row(draft.name, f"{draft.size / 1e6:,.1f} MB", f"{age} ago", state)
     if drafts.row_count:
         console.print(drafts)
+
+
+def show_settings(name: str) -> bool:
+    """Every setting of a job or a plug-in, with its default and what it is; False where there is none of this name."""
+    shelf, _, alone = name.rpartition("/")
+    homes = [one for one in ("jobs", *SHELVES) if alone in Shelf(one).names() and shelf in ("", one)]
+    for home in homes:
+        kind = Shelf(home).load(alone)
+        console = Console()
+        console.print(f"[bold]{home}/{alone}[/bold]  {escape((kind.__doc__ or '').partition(chr(10))[0])}")
+        table = Table("setting", "default", "allowed", "what it is", box=None)
+        for one in settings_of(kind):
+            table.add_row(*map(escape, (one.path, one.default, one.allowed, one.words)))
+        console.print(table if table.row_count else "no settings")
+    return bool(homes)
 
 
 def show_artifact(artifact: Artifact) -> None:

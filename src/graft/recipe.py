@@ -11,7 +11,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
-from graft.core.errors import UsageError, nearest
+from graft.core.errors import UnknownKey, UsageError, flat, joined, nearest
+from graft.core.reference import settings_of
 from graft.core.settings import (
     Place,
     build,
@@ -73,9 +74,28 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
 def build_changed(
     kind: type[T], settings: Any, changes: Sequence[str], *, job: tuple[str, ...] = (), place: Place = no_place
 ) -> T:
-    """An instance of `kind` from plain values with "key.key=value" changes laid over them. Errors: UsageError."""
+    """An instance of `kind` from plain values with "key.key=value" changes laid over them.
+
+    Raises: UsageError, of every fault at once; an unknown key with the path of a setting that is called like it.
+    """
     read = [Change.read(change) for change in changes]
-    return build(kind, overlay(settings, read, kind), path=job, place=placing(read, place, job))
+    try:
+        return build(kind, overlay(settings, read, kind), path=job, place=placing(read, place, job))
+    except UsageError as error:
+        raise joined(_with_path(fault, kind, job) for fault in flat(error)) from error
+
+
+def _with_path(fault: UsageError, kind: type[Any], job: tuple[str, ...]) -> UsageError:
+    """An unknown key with where such a setting is: by the end of its path, else by the nearest path."""
+    if not isinstance(fault, UnknownKey):
+        return fault
+    asked = ".".join(str(key) for key in fault.path[len(job) :])
+    leaves = [one.path.split(".") for one in settings_of(kind)]
+    paths = list(dict.fromkeys(".".join(keys[:depth]) for keys in leaves for depth in range(1, len(keys) + 1)))
+    last = asked.rpartition(".")[2]
+    ends = next(filter(None, ([p for p in paths if p.endswith(f".{end}")] for end in (asked, last))), [])
+    words = f"did you mean {' or '.join(ends[:3])}?" if ends else fault.do or nearest(asked, paths)
+    return UnknownKey(fault.what, fault.path, where=fault.where, allowed=fault.allowed, do=words)
 
 
 @dataclass(frozen=True)

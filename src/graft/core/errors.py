@@ -2,6 +2,8 @@
 
 GraftError
 |- UsageError   the request was wrong (exit code 2); also a ValueError
+|  |- UnknownKey   a setting that is not there
+|  |- UsageErrors  several of them at once
 |- FaultError   the request was right and something failed (exit code 1); also a RuntimeError
 |- GateClosed   everything worked and a gate said no (exit code 3)
 """
@@ -9,7 +11,7 @@ GraftError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class GraftError(Exception):
@@ -34,6 +36,41 @@ class UsageError(GraftError, ValueError):
     """The request cannot be carried out as it was written."""
 
     exit_code = 2
+
+    def at(self, where: str) -> UsageError:
+        """The same at a place, where it names none itself."""
+        return self if self.where else UsageError(self.what, where=where, allowed=self.allowed, do=self.do)
+
+
+class UnknownKey(UsageError):
+    """A setting that is not there. path: its keys, as the job has them."""
+
+    def __init__(self, what: str, path: tuple[str | int, ...], *, where: str = "", allowed: str = "", do: str = ""):
+        self.path = path
+        super().__init__(what, where=where, allowed=allowed, do=do)
+
+
+class UsageErrors(UsageError):
+    """Several faults of one request, all of them named at once. errors: two or more, in the order of the request."""
+
+    def __init__(self, errors: Sequence[UsageError]) -> None:
+        self.errors = tuple(errors)
+        first = self.errors[0]
+        super().__init__(first.what, where=first.where, allowed=first.allowed, do=first.do)
+
+    def __str__(self) -> str:
+        return "\n".join([f"{len(self.errors)} faults", *(str(error) for error in self.errors)])
+
+
+def joined(errors: Iterable[UsageError]) -> UsageError:
+    """One error of one or more: a single one as it is, several as UsageErrors without any inside another."""
+    every = [one for error in errors for one in flat(error)]
+    return every[0] if len(every) == 1 else UsageErrors(every)
+
+
+def flat(error: UsageError) -> tuple[UsageError, ...]:
+    """The single faults of an error."""
+    return error.errors if isinstance(error, UsageErrors) else (error,)
 
 
 class FaultError(GraftError, RuntimeError):

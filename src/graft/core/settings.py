@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from graft.core.errors import UsageError, nearest
+from graft.core.errors import UnknownKey, UsageError, flat, joined, nearest
 from graft.core.shelf import Shelf, plugin_name
 
 T = TypeVar("T")
+MOST = 10**15  # more tokens, bytes or rows than any job has
 SUFFIXES = {"k": 10**3, "m": 10**6, "b": 10**9}
 Place = Callable[[tuple[str | int, ...]], str]  # path of keys -> "file.yaml:12", for messages
 
@@ -50,17 +51,22 @@ def _field_to_json(value: Any, hint: Any) -> Any:
 
 
 def check_choices(settings: Any) -> None:
-    """For `__post_init__`: every field that is one of a few words holds one of them. Errors: UsageError."""
+    """For `__post_init__`: fields that are one of a few words hold one of them, and numbers are numbers.
+
+    Raises: UsageError, which names every field that is wrong.
+    """
+    faults: list[UsageError] = []
     for name, hint in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name, None)
+        if allowed := _absurd(name, value):
+            faults.append(UsageError(f"{name} is {value}", allowed=allowed))
         for choice in (hint, *typing.get_args(hint)):
-            allowed = typing.get_args(choice)
-            if typing.get_origin(choice) is typing.Literal and value is not None and value not in allowed:
-                raise UsageError(
-                    f'{name} is "{value}"',
-                    allowed=", ".join(map(str, allowed)),
-                    do=nearest(str(value), map(str, allowed)),
-                )
+            words = typing.get_args(choice)
+            if typing.get_origin(choice) is typing.Literal and value is not None and value not in words:
+                near = nearest(str(value), map(str, words))
+                faults.append(UsageError(f'{name} is "{value}"', allowed=", ".join(map(str, words)), do=near))
+    if faults:
+        raise joined(faults)
 
 
 def build(
@@ -83,26 +89,38 @@ def build(
         )
     hints = typing.get_type_hints(kind, include_extras=True)
     given: dict[str, Any] = {}
+    faults: list[UsageError] = []
     for key, value in values.items():
+        at = (*path, key)
         if key not in fields:
-            raise UsageError(
-                f'unknown key "{key}"' + (f" in {'.'.join(map(str, path))}" if path else ""),
-                where=place((*path, key)),
-                allowed=", ".join(fields) or "no keys",
-                do=nearest(str(key), fields),
-            )
-        given[key] = _build_field(hints[key], value, (*path, key), place, default_of(fields[key], default))
+            faults.append(_unknown_key(key, path, place(at), fields))
+            continue
+        try:
+            given[key] = _build_field(hints[key], value, at, place, default_of(fields[key], default))
+        except UsageError as fault:
+            faults.append(fault)
     if default is not None:
         given = {name: getattr(default, name) for name in fields} | given
-    missing = [name for name, f in fields.items() if name not in given and default_of(f) is dataclasses.MISSING]
+    known = {*given, *values}
+    missing = [name for name, f in fields.items() if name not in known and default_of(f) is dataclasses.MISSING]
     if missing:
-        raise UsageError(f"missing key {missing[0]!r}", where=place(path), do=f"add `{missing[0]}: ...`")
+        faults.append(UsageError(f"missing key {missing[0]!r}", where=place(path), do=f"add `{missing[0]}: ...`"))
+    if faults:
+        raise joined(faults)
     try:
         return kind(**given)
     except UsageError as error:
-        if error.where:
-            raise
-        raise UsageError(error.what, where=place(path), allowed=error.allowed, do=error.do) from error
+        raise joined(error.at(place(path)) for error in flat(error)) from error
+
+
+def _unknown_key(key: Any, path: tuple[str | int, ...], where: str, fields: Mapping[str, Any]) -> UnknownKey:
+    return UnknownKey(
+        f'unknown key "{key}"' + (f" in {'.'.join(map(str, path))}" if path else ""),
+        (*path, key),
+        where=where,
+        allowed=", ".join(fields) or "no keys",
+        do=nearest(str(key), fields),
+    )
 
 
 def default_of(field: dataclasses.Field[Any], whole: Any = None) -> Any:
@@ -148,6 +166,23 @@ def _build_field(hint: Any, value: Any, path: tuple[str | int, ...], place: Plac
 
 
 def _check_plain(hint: Any, value: Any, path: tuple[str | int, ...], place: Place) -> Any:
+    found = _read_plain(hint, value, path, place)
+    for number in found if isinstance(found, tuple) else (found,):
+        if fault := _absurd(str(path[-1]) if path else "", number):
+            raise UsageError(f"{no_place(path)} is {value!r}", where=place(path), allowed=fault)
+    return found
+
+
+def _absurd(name: str, number: Any) -> str:
+    """What is allowed instead of a number that no setting can mean; empty where it is none of these."""
+    if isinstance(number, float) and not math.isfinite(number):
+        return "a finite number"
+    if isinstance(number, int) and abs(number) > MOST and not name.startswith("seed"):
+        return f"a whole number up to {MOST:,}"
+    return ""
+
+
+def _read_plain(hint: Any, value: Any, path: tuple[str | int, ...], place: Place) -> Any:
     if is_sequence(hint) and isinstance(value, str | int | float):
         value = (value,)  # a single path or name where several are allowed
     if is_sequence(hint) and isinstance(value, list):

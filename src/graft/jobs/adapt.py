@@ -15,6 +15,7 @@ from graft.core.kind import check_kind
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin
 from graft.core.shelf import Shelf
+from graft.core.windows import check_windows
 from graft.page.budgeted import Budgeted
 from graft.page.facts import Materials
 from graft.stages.curate import Curate, curate
@@ -113,6 +114,7 @@ class Adapt:
         """Everything before the training: the base found, the text read, curated and turned into tokens, and scored."""
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         check_kind(base, self.train.objective)
+        check_windows(self, base)
         for name in filter(None, teachers_of(self.train.objective)):  # one that is not there is said before any work
             Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch)
         docs = {name: self._read(name, base, store) for name in self.sources}

@@ -10,6 +10,7 @@ from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.outlet import check_out, put_out
+from graft.core.windows import check_windows
 from graft.jobs.adapt import Outcome
 from graft.stages.answer import Answer, answer
 from graft.stages.grade import Grade, Graded, grade, number_keys
@@ -59,6 +60,8 @@ class Benchmark:
         """The artifacts of every stage, in the order in which they are made."""
         names = [self.model, *([self.against] if self.against else [])]
         bases = [Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch) for name in names]
+        for base in bases:
+            check_windows(self, base)
         window = self.answer.window or min(base.window for base in bases)  # the same for both
         asking = replace(self.answer, window=window)
         answers = [answer(base, self.suite, asking, store=store) for base in bases]

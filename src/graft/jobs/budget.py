@@ -13,6 +13,7 @@ from graft.core.evidence import read_evidence
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin
 from graft.core.shelf import Shelf, plugin_name
+from graft.core.windows import check_windows
 from graft.jobs.adapt import PAGES, Adapt, Outcome, Prepared
 from graft.page.budgeted import Budgeted
 from graft.schedules.constant import Constant
@@ -130,6 +131,7 @@ class Budget:
         if self.adapt.train.tokens:  # what cannot work is said before any work
             base = Base.find(self.base, weights=False, local_only=not store.may_fetch)
             self._sized(self.adapt.train, base, self.adapt.train.tokens)
+        check_windows(self, Base.find(self.base, weights=False, local_only=not store.may_fetch))
         ready = self.adapt.prepare(store)
         available = self._available(ready)
         final, shape = self._sized(self._allowed(ready, store), ready.base, available)

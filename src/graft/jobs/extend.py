@@ -10,6 +10,7 @@ from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.outlet import check_out, put_out
+from graft.core.windows import check_windows
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
 from graft.stages.compare import Compare, compare, number_keys
 from graft.stages.curate import Curate, curate
@@ -78,6 +79,7 @@ class Extend:
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made: the base's own first."""
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
+        check_windows(self, base)
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
         old_tokens = tokenize(corpus, base, self.tokenize, store=store)

@@ -18,6 +18,7 @@ from graft.core.outlet import check_out, put_out
 from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
 from graft.core.turn import Lesson, Turn
+from graft.core.windows import check_windows
 from graft.jobs.adapt import PAGES, STAND_IN, STAND_IN_NOTE, Outcome
 from graft.methods.anchor import Anchor
 from graft.methods.block_expansion import BlockExpansion
@@ -129,6 +130,7 @@ class Stream:
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
+        check_windows(self, base)
         for method in self.methods:
             lesson = method(self.turn(len(self.turns), dict.fromkeys(self.turns, 1)))
             check_kind(base, (lesson and lesson.objective) or self.train.objective)

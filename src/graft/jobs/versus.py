@@ -13,6 +13,7 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.kind import WORDS, Kind, kind_of
 from graft.core.outlet import check_out, put_out
+from graft.core.windows import check_windows
 from graft.jobs.adapt import PAGES, Outcome
 from graft.stages.contrast import Contrast, contrast
 from graft.stages.evaluate import Evaluate, evaluate
@@ -89,6 +90,8 @@ class Versus:
         names = (self.before, self.after)
         bases = [Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch) for name in names]
         _check_comparable(bases)
+        for base in bases:
+            check_windows(self, base)
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         known = [heritage(base, store) for base in bases]
         reference = list(docs)[-1] if self.reference else ""
