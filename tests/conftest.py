@@ -15,6 +15,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["GRAFT_PRECISION"] = "fp32"  # the same numbers on every processor, and fast on all of them
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 from graft.core.artifact import Artifact, Store

@@ -50,6 +50,7 @@ SLOW, FAST = "AVX2", "ALL"  # values of ONEDNN_MAX_CPU_ISA: a processor without 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch):
     monkeypatch.delenv("GRAFT_DEVICE", raising=False)
+    monkeypatch.delenv("GRAFT_PRECISION", raising=False)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
 
 
@@ -94,6 +95,16 @@ def test_a_silent_processor_is_measured(monkeypatch):
         assert f"{factor:.2g}" in runtime().why and "measured" in runtime().why
 
 
+def test_the_environment_says_what_auto_comes_to(monkeypatch):
+    pretend(monkeypatch, "bf16")
+    monkeypatch.setenv("GRAFT_PRECISION", "fp32")
+    assert runtime().precision == "fp32" and "GRAFT_PRECISION" in runtime().why
+    assert runtime("bf16").precision == "bf16"
+    monkeypatch.setenv("GRAFT_PRECISION", "fp8")
+    with pytest.raises(UsageError, match='GRAFT_PRECISION is "fp8"'):
+        runtime()
+
+
 def test_the_reports_of_the_kernel_and_of_torch_agree():
     found = torch.cpu.get_capabilities()
     flags = frozenset(flag for flag, has in found.items() if has is True)
@@ -105,7 +116,8 @@ def test_the_reports_of_the_kernel_and_of_torch_agree():
 def test_bf16_set_by_hand_on_a_slow_processor_is_warned_of_with_its_factor():
     """In a process of its own: oneDNN reads the variable once."""
     code = "from graft.core.runtime import slow_bf16, runtime; print(runtime().precision); print(slow_bf16())"
-    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": SLOW}
+    environment = {key: value for key, value in os.environ.items() if key != "GRAFT_PRECISION"}
+    environment |= {"ONEDNN_MAX_CPU_ISA": SLOW}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     precision, words = done.stdout.splitlines()
     assert precision == "fp32"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import typing
 from typing import Annotated, Optional, TypeVar
 
 import typer
 
 from graft.core.errors import UsageError, nearest
-from graft.core.runtime import DEVICES, Precision, use_device
+from graft.core.runtime import DEVICES, PRECISIONS, use_device
 
 T = TypeVar("T")
-PRECISIONS: tuple[str, ...] = typing.get_args(Precision)
 
 PrecisionOption = Annotated[
     Optional[str],  # noqa: UP045 - typer wants Optional

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from graft.core.errors import UsageError, nearest
 from graft.core.ranks import local_rank, num_ranks
@@ -23,7 +23,8 @@ from graft.core.ranks import local_rank, num_ranks
 Precision = Literal["auto", "bf16", "fp32"]  # as a setting
 Computed = Literal["bf16", "fp32"]  # as it is computed
 DEVICES = ("auto", "cpu", "cuda", "mps")
-VARIABLE = "GRAFT_DEVICE"
+VARIABLE, PRECISION_VARIABLE = "GRAFT_DEVICE", "GRAFT_PRECISION"
+PRECISIONS: tuple[str, ...] = ("auto", "bf16", "fp32")
 
 CPU_INFO = Path("/proc/cpuinfo")
 ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # of which Linux has one where torch may find CUDA or ROCm
@@ -92,9 +93,17 @@ def _has(name: str) -> bool:
 
 
 def runtime(asked: Precision = "auto") -> Runtime:
-    """The device, and the precision that `asked` comes to on it. Raises: UsageError for a device that is not there."""
+    """The device, and the precision that `asked` comes to on it; $GRAFT_PRECISION says what auto comes to.
+
+    Raises: UsageError for a device that is not there.
+    """
     here = device()
     able, why = multiplies_bf16(here)
+    wanted = os.environ.get(PRECISION_VARIABLE) or "auto"
+    if wanted not in PRECISIONS:
+        raise UsageError(f'{PRECISION_VARIABLE} is "{wanted}"', allowed=", ".join(PRECISIONS))
+    if asked == "auto" and wanted != "auto":
+        return Runtime(here, cast(Computed, wanted), f"set by {PRECISION_VARIABLE}; {why}")
     if asked == "auto":
         return Runtime(here, "bf16" if able else "fp32", why)
     return Runtime(here, asked, why)
