@@ -9,6 +9,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -431,11 +432,12 @@ def test_what_is_scored_on_the_line_is_what_is_saved(job, store, tmp_path):
 class Strict(Budget):
     """A budget whose test text speaks worse of every model than it did, the first time it is asked."""
 
+    asked: ClassVar[list[float]] = []
+
     def _on_test(self, ready, model, store):
         gain, rise = super()._on_test(ready, model, store)
-        asked = self.__dict__.setdefault("asked", [])
-        asked.append(rise)
-        return gain, rise if len(asked) > 1 else 2 * self.forget
+        self.asked.append(rise)
+        return gain, rise if len(self.asked) > 1 else 2 * self.forget
 
 
 def test_a_broken_word_on_test_text_leads_further_back_and_is_counted(job, store, tmp_path):
@@ -444,7 +446,7 @@ def test_a_broken_word_on_test_text_leads_further_back_and_is_counted(job, store
     walks = [one for one in outcome.artifacts if one.kind == "walked"]
     assert len(walks) == 2 == outcome.summary["budget"]["looks"]
     assert walks[1].facts["budget"] < walks[0].facts["budget"] and walks[1].facts["share"] < walks[0].facts["share"]
-    assert outcome.summary["general"]["change"] == pytest.approx(strict.__dict__["asked"][-1])
+    assert outcome.summary["general"]["change"] == pytest.approx(strict.asked[-1])
 
 
 class Fruitless(Budget):

@@ -566,7 +566,7 @@ def made(world, tmp_path_factory) -> tuple[Extend, Store, Path, str]:
     places = {"base": world.base.folder, "domain": world.domain, "general": world.general, "out": top / "out"}
     (top / "recipe.yaml").write_text(RECIPE.format(**places))
     command = [sys.executable, "-m", "graft", "run", top / "recipe.yaml", "--store", top / "store"]
-    for said in ("comparison ", "Nothing to do: all 11 artifacts were there"):
+    for said in ("comparison ", "Nothing to do: all 12 artifacts were there"):
         process = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, timeout=240, check=False, cwd=top
         )

@@ -39,7 +39,7 @@ def made(tmp_path_factory) -> tuple[Pretrain, Store, Path]:
     text, words = write_texts(top / "text", OTHER, 80, seed=5), write_texts(top / "words", WORDS, 80, seed=6)
     (top / "recipe.yaml").write_text(RECIPE.format(text=text, words=words, out=top / "out"))
     command = [sys.executable, "-m", "graft", "run", top / "recipe.yaml", "--store", top / "store"]
-    for said in ("train ", "Nothing to do: all 6 artifacts were there"):
+    for said in ("train ", "Nothing to do: all 7 artifacts were there"):
         process = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, timeout=240, check=False, cwd=top
         )
