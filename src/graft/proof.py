@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import Artifact, Draft, Meet, Store
+from graft.core.artifact import Artifact, Code, Draft, Meet, Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.ranks import hush, num_ranks, say_fault
@@ -50,7 +50,7 @@ class _UpToTraining(Store):
         kind: str,
         settings: Any,
         inputs: Mapping[str, Artifact | str],
-        code: tuple[Any, ...],
+        code: Code,
         build: Callable[[Draft], None],
         *,
         origins: Mapping[str, str] | None = None,

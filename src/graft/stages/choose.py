@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -101,15 +100,8 @@ def choose(
     """
     inputs: dict[str, Artifact | str] = {f"pilot {k}": one.run for k, one in enumerate(pilots)}
     inputs |= {"budget": f"{budget:.9g}", "tokens": str(tokens), "available": str(available)}
-    code = (
-        sys.modules[__name__],
-        sys.modules[Pilot.__module__],
-        "fitting",
-        type(settings.domain_law),
-        type(settings.general_law),
-    )
     return store.make(
-        "choice", settings, inputs, code, lambda draft: _build(draft, pilots, budget, tokens, available, settings)
+        "choice", settings, inputs, __name__, lambda draft: _build(draft, pilots, budget, tokens, available, settings)
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 
-from graft.core import encoder, merges, spelling
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import TOKENIZER_FILES, Base
 from graft.core.encoder import Encoder
@@ -65,7 +63,7 @@ def extend(base: Base, corpus: Artifact, settings: Growth = Growth(), *, store: 
         "extend",
         settings,
         {"base": base.fingerprint(store.prints), "corpus": corpus},
-        (sys.modules[__name__], merges, spelling, encoder, "tensors"),
+        __name__,
         lambda draft: _build(draft, base, corpus, settings),
         origins={"base": base.origin},
     )

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from graft.core.artifact import Artifact, code_hash
+from graft.core.artifact import Artifact
 from graft.core.base import Base
+from graft.core.code_identity import code_identity
 from graft.core.errors import FaultError, UsageError
 from graft.core.family import Family, made_as
 from graft.core.fingerprint import Fingerprints, Unread
@@ -127,8 +128,9 @@ class Leg:
 
     @property
     def same_code(self) -> bool:
-        """Whether the code that decides batches is that of the run, to the byte; else numbers alone agree."""
-        return self.run.manifest["code"].get("tensors") == code_hash("tensors")
+        """Whether every module that decides batches is as it was for the run; else numbers alone agree."""
+        then = self.run.manifest["code"].get("modules", {})
+        return set(code_identity((Sampler.__module__,)).modules.values()) <= set(then.values())
 
     def places(self, source: str, documents: np.ndarray) -> Places:
         """Where in the whole run these documents of a source were read; documents: as in its `TokenSource`."""

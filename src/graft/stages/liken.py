@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
-from graft.core import features, ngrams
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.features import Features, read_features
@@ -59,9 +57,8 @@ def liken(text: Artifact, reference: Artifact, settings: Liken = Liken(), *, sto
             where=f"{text.name}, {reference.name}",
             do="embed both with one model and the same settings",
         )
-    code = (sys.modules[__name__], features, ngrams, *map(type, settings.measures))
     inputs = {"text": text, "reference": reference}
-    return store.make("likeness", settings, inputs, code, lambda draft: _build(draft, text, reference, settings))
+    return store.make("likeness", settings, inputs, __name__, lambda draft: _build(draft, text, reference, settings))
 
 
 def _read_by(one: Artifact) -> tuple[object, object]:

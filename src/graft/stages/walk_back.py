@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graft.core import bootstrap
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.bootstrap import change_bound
@@ -92,12 +90,11 @@ def walk_back(
     better than the base does; of 1: the result itself. The first source of `tokens` is the domain, the last general.
     """
     inputs = {"base": base.fingerprint(store.prints), "trained": trained, "tokens": tokens, "budget": f"{budget:.9g}"}
-    code = (sys.modules[__name__], bootstrap, "tensors")
     return store.make(
         "walked",
         settings,
         inputs,
-        code,
+        __name__,
         lambda draft: _build(draft, base, trained, tokens, budget, settings),
         origins={"base": base.origin},
     )
