@@ -43,7 +43,7 @@ WITHOUT_EFFECT = {
 
 @dataclass
 class Tree:
-    """Where modules lie, by the folder that holds their package, and what is in them.
+    """Where modules lie, by the folder that holds their package, and what is in them, as it is at one moment.
 
     texts: sources that stand in for those on disk, for whoever wants to know what a change would do.
     """
@@ -56,6 +56,7 @@ class Tree:
     def __post_init__(self) -> None:
         self.roots = {PACKAGE: (self.house.parent,)}
         self._files: dict[str, Path | None] = {}
+        self._parsed: dict[str, NormalSource] = {}
 
     def file(self, module: str) -> Path | None:
         """The source of a module by its dotted name; None for what is not ours."""
@@ -73,6 +74,12 @@ class Tree:
         return None
 
     def parsed(self, module: str) -> NormalSource:
+        """The normal form of one of our modules; looked at once in the life of a tree."""
+        if module not in self._parsed:
+            self._parsed[module] = self._parse(module)
+        return self._parsed[module]
+
+    def _parse(self, module: str) -> NormalSource:
         path = self.file(module)
         assert path is not None, module
         if path in self.texts or self.house != HOUSE:
@@ -146,7 +153,8 @@ def code_identity(code: Iterable[str], settings: Any = None, tree: Tree | None =
     files = sorted({name for module in counted for name in _files(module, tree)})
     own = {module: colours[module] for module in counted}
     own_files = {name: _hash(content) for name in files if (content := tree.web_file(name))}
-    tree.sources.keep()
+    if not tree.texts:
+        tree.sources.keep()
     whole = _hash("\n".join([*sorted(own.values()), *sorted(own_files.values())]).encode())
     modules = {module.removeprefix(f"{PACKAGE}."): tree.parsed(module).text[:12] for module in sorted(counted)}
     return CodeIdentity(whole, modules | own_files)
@@ -178,10 +186,11 @@ def _resolved(one: Import, module: str, tree: Tree, depth: int = 0) -> tuple[Imp
         above = one.level - (path.name == "__init__.py")
         owner = module.rsplit(".", above)[0] if above else module
         base = f"{owner}.{one.module}" if one.module else owner
-    inner = f"{base}.{one.attribute}"
-    if one.attribute and tree.file(inner):
+    owner_file, inner = tree.file(base), f"{base}.{one.attribute}"
+    may_hold = owner_file is None or owner_file.name == "__init__.py"  # a package, with or without a file of its own
+    if one.attribute and may_hold and tree.file(inner):
         return one._replace(attribute=""), inner
-    if tree.file(base) is None:
+    if owner_file is None:
         return one._replace(module=base, level=0), ""
     for handed_on in tree.parsed(base).lazy:
         if handed_on.local == one.attribute and depth < 8:

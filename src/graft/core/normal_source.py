@@ -59,7 +59,7 @@ def normal_source(source: str | bytes) -> NormalSource:
     tree = ast.parse(source)
     form = _Form(_defaults_only(tree))
     form.statements(tree.body)
-    written = "".join(form.parts)
+    written = form.written
     lazy = any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)
     return NormalSource(
         text=hashlib.blake2b(written.encode(), digest_size=12).hexdigest() if written else "",
@@ -77,6 +77,10 @@ class _Form:
     parts: list[str] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
+
+    @property
+    def written(self) -> str:
+        return "".join(self.parts)
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
         """A block; its imports come first, in the order of their names, however they are spread over lines."""
@@ -99,6 +103,10 @@ class _Form:
         self.parts.append(f"{type(node).__name__}(")
         for name in _fields(type(node)):
             value = getattr(node, name, None)
+            if isinstance(value, ast.JoinedStr) and name == "format_spec" and not _pieces(value):
+                value = None
+            if isinstance(node, ast.JoinedStr):
+                value = _pieces(node)
             if value is None or value == []:  # some versions leave these away, others do not have the field
                 continue
             self.parts.append(f"{name}=")
@@ -133,6 +141,18 @@ def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
     if kind not in _known_fields:
         _known_fields[kind] = tuple(sorted(set(kind._fields) - UNUSED))
     return _known_fields[kind]
+
+
+def _pieces(node: ast.JoinedStr) -> list[ast.expr]:
+    """The parts of an f-string; versions differ in where they cut its text, and whether they keep empty pieces."""
+    found: list[ast.expr] = []
+    for one in node.values:
+        last = found[-1] if found else None
+        if isinstance(one, ast.Constant) and isinstance(last, ast.Constant):
+            found[-1] = ast.Constant(f"{last.value}{one.value}")
+        elif not isinstance(one, ast.Constant) or one.value:
+            found.append(one)
+    return found
 
 
 def _effective(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
