@@ -515,10 +515,12 @@ def test_what_is_remembered_is_known_by_its_content(tmp_path: Path) -> None:
     first.keep()
     [file] = (tmp_path / "cache").iterdir()
     again = ParsedSources(tmp_path / "cache")
+    again.of(b"x = 3", path, lasting=False)
     assert (again.of(b"x = 1", path), again.of(b"x = 2", path)) == (one, other) and not again.new
-    file.write_text("{broken")
-    broken = ParsedSources(tmp_path / "cache")
-    assert broken.of(b"x = 1", path) == one and broken.new
+    for nonsense in ("{broken", "[]", re.sub(r"\[", '["more", ', file.read_text(), count=1)):
+        file.write_text(nonsense)
+        broken = ParsedSources(tmp_path / "cache")
+        assert broken.of(b"x = 1", path) == one and broken.new
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:

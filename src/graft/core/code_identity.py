@@ -83,7 +83,7 @@ class Tree:
         path = self.file(module)
         assert path is not None, module
         if path in self.texts or self.house != HOUSE:
-            return self.sources.of(self.texts.get(path) or read_source(path), path)
+            return self.sources.of(self.texts.get(path) or read_source(path), path, lasting=False)
         return self.sources.of_module(module, path)
 
     def web_file(self, name: str) -> bytes:
@@ -153,8 +153,7 @@ def code_identity(code: Iterable[str], settings: Any = None, tree: Tree | None =
     files = sorted({name for module in counted for name in _files(module, tree)})
     own = {module: colours[module] for module in counted}
     own_files = {name: _hash(content) for name in files if (content := tree.web_file(name))}
-    if not tree.texts:
-        tree.sources.keep()
+    tree.sources.keep()
     whole = _hash("\n".join([*sorted(own.values()), *sorted(own_files.values())]).encode())
     modules = {module.removeprefix(f"{PACKAGE}."): tree.parsed(module).text[:12] for module in sorted(counted)}
     return CodeIdentity(whole, modules | own_files)

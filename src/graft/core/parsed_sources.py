@@ -24,7 +24,7 @@ from graft.core.normal_source import NormalSource, normal_source
 PACKAGE = "graft"
 SHARED = ("site-packages", "dist-packages")  # folders whose packages do not belong together
 LIBRARY = str(Path(os.__file__).parent)  # of Python itself
-KEPT = 2000  # sources in the cache: a few versions of the package
+KEPT = 800  # sources in the cache: two versions of the package
 NAMED = re.compile(rb"""["']([\w.-]+\.(?:html|css|js))["']""")  # web files that a template names
 
 
@@ -36,20 +36,26 @@ class ParsedSources:
     known: dict[str, NormalSource] = field(default_factory=dict[str, NormalSource])
     new: set[str] = field(default_factory=set[str])
     held: dict[str, tuple[Any, bytes]] = field(default_factory=dict[str, tuple[Any, bytes]])
-    _read: bool = False
+    _saved: dict[str, Any] | None = None  # as they are in the cache
 
-    def of(self, source: bytes, path: Path) -> NormalSource:
-        """The normal form of a source. Errors: FaultError where it is not Python."""
+    def of(self, source: bytes, path: Path, *, lasting: bool = True) -> NormalSource:
+        """The normal form of a source; lasting: another process will ask for it.
+
+        Errors: FaultError where it is not Python.
+        """
         key = hashlib.blake2b(source, digest_size=16).hexdigest()
-        if key not in self.known and not self._read:
-            self._read = True
-            self.known |= _remembered(self._cache())
+        if key not in self.known and self._saved is None:
+            self._saved = _remembered(self._cache())
+        if key not in self.known and self._saved and key in self._saved:
+            with suppress(TypeError, ValueError):
+                self.known[key] = NormalSource.from_json(self._saved[key])
         if key not in self.known:
             try:
                 self.known[key] = normal_source(source)
             except (SyntaxError, ValueError) as error:
                 raise FaultError(f"cannot read this source: {error}", where=str(path), do="mend the file") from error
-            self.new.add(key)
+            if lasting:
+                self.new.add(key)
         return self.known[key]
 
     def of_module(self, module: str, path: Path) -> NormalSource:
@@ -78,11 +84,14 @@ class ParsedSources:
         if not self.new:
             return
         path = self._cache()
-        every = _remembered(path) | self.known
+        every = _remembered(path)
+        for key in [key for key in self.known if key in every or key in self.new]:  # those in use come last, and stay
+            every.pop(key, None)
+            every[key] = self.known[key].to_json()
         last = list(every)[-KEPT:]
         with suppress(OSError, FaultError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps({key: every[key].to_json() for key in last}))
+            write_whole(path, json.dumps({key: every[key] for key in last}))
         self.new.clear()
 
     def _cache(self) -> Path:
@@ -108,8 +117,9 @@ def read_source(path: Path) -> bytes:
         raise FaultError(f"cannot read this source: {error.strerror}", where=str(path)) from error
 
 
-def _remembered(path: Path) -> dict[str, NormalSource]:
+def _remembered(path: Path) -> dict[str, Any]:
     try:
-        return {key: NormalSource.from_json(one) for key, one in json.loads(path.read_bytes()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
