@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import platform
 import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,9 @@ from hypothesis import strategies as st
 from graft.core import fingerprint
 from graft.core.artifact import DryStore, Store
 from graft.core.fingerprint import CHEAP, LEAST, SMALL, Fingerprints, Unread
-from graft.stages.ingest import ingest
+from graft.core.outlet import put_out
+from graft.core.shelf import HOUSE
+from graft.stages.ingest import _identity, ingest, look_up
 
 each_size = pytest.mark.parametrize("size", [10, SMALL, SMALL + 1])
 
@@ -139,3 +144,52 @@ def test_a_text_that_was_edited_and_dated_back_is_read_again(tmp_path: Path) -> 
     assert second.name != first.name
     written(text, b"the one text")
     assert ingest([str(text)], "domain", store=store).name == first.name
+
+
+def test_a_result_that_was_edited_where_it_lies_is_put_back(tmp_path: Path) -> None:
+    """Of equal size and time too: what lies there passes for the artifact's own."""
+    made = tmp_path / "store" / "train-0123456789ab" / "model"
+    made.mkdir(parents=True)
+    written(made / "config.json", b'{"a": 1}')
+    put_out(tmp_path / "out", {"model": made}, {"model": {"training.json": "{}"}})
+    for name, content in (("config.json", b'{"a": 2}'), ("training.json", b"[]")):
+        place = tmp_path / "out" / "model" / name
+        before = place.read_bytes()
+        written(place, content, like=place)
+        put_out(tmp_path / "out", {"model": made}, {"model": {"training.json": "{}"}})
+        assert place.read_bytes() == before
+
+
+def test_what_is_added_to_a_result_is_known_by_its_content(tmp_path: Path) -> None:
+    made = tmp_path / "store" / "train-0123456789ab" / "model"
+    made.mkdir(parents=True)
+    for notes in ("{1}", "{2}"):
+        put_out(tmp_path / "out", {"model": made}, {"model": {"training.json": notes}})
+        assert (tmp_path / "out" / "model" / "training.json").read_text() == notes
+
+
+def test_embedded_text_of_the_same_version_and_another_distributor_is_another_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities: list[str] = []
+    for number, files in enumerate(({"a.py": '"""One."""'}, {"a.py": '"""One two."""'}, {"b.py": '"""One."""'})):
+        library = tmp_path / str(number)
+        library.mkdir()
+        for name, content in files.items():
+            (library / name).write_text(content)
+        monkeypatch.setattr(sysconfig, "get_paths", lambda library=library: {"stdlib": str(library)})
+        identities.append(_identity(look_up("embedded:code"), Fingerprints(tmp_path / "memory.json")))
+    assert len(set(identities)) == 3 and all(f"python {platform.python_version()}" in one for one in identities)
+
+
+def test_text_is_read_and_written_as_utf8_in_every_locale() -> None:
+    """The encoding of the locale would decide what is in an artifact, and is in no name."""
+    loose = [
+        f"{path.relative_to(HOUSE)}:{call.lineno}"
+        for path in sorted(HOUSE.rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in ("read_text", "write_text") and len(call.args) == (call.func.attr == "write_text")
+        if not any(word.arg == "encoding" for word in call.keywords)
+    ]
+    assert loose == []

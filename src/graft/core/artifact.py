@@ -55,7 +55,7 @@ class Artifact:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """settings, inputs, ledger, facts, versions, device, started, seconds: as written at the end."""
-        return json.loads((self.path / MANIFEST).read_text())
+        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
 
     @property
     def facts(self) -> dict[str, Any]:

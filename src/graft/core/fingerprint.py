@@ -63,17 +63,17 @@ class Fingerprints:
     def _large(self, path: Path, seen: os.stat_result, new: dict[str, list[str]]) -> str:
         """The content of a file that is read once; what was learned goes into `new`."""
         key = str(path.resolve())
-        stamp, content = self.known.get(key, ["", ""])
-        if stamp == _stamp(seen):
+        known, content = self.known.get(key, ["", ""])
+        if known == stamp(seen):
             return content
         if not self.may_read:
             raise Unread(path)
         for _ in range(TRIES):
             _wait_out(seen)
             content, before, seen = _content(path), seen, path.stat()
-            if _stamp(before) == _stamp(seen):
+            if stamp(before) == stamp(seen):
                 if not _is_fresh(seen):
-                    self.known[key] = new[key] = [_stamp(seen), content]
+                    self.known[key] = new[key] = [stamp(seen), content]
                 break
         return content
 
@@ -86,7 +86,8 @@ class Fingerprints:
                 write_whole(self.memory, json.dumps(self.known, indent=0))
 
 
-def _stamp(seen: os.stat_result) -> str:
+def stamp(seen: os.stat_result) -> str:
+    """All that the file system says of a file's content: equal stamps of one path mean that nothing was written."""
     return f"{seen.st_size} {seen.st_ino} {seen.st_mtime_ns} {seen.st_ctime_ns}"
 
 

@@ -125,7 +125,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
     best = min(candidates, key=lambda one: one.reached)
     notes += [*_bold(best, base, budget), *_beyond(best, pilots)]
     _write_looks(draft, pilots, tokens)
-    (draft / "laws.json").write_text(json.dumps(as_json(fits), indent=1, allow_nan=False))
+    (draft / "laws.json").write_text(json.dumps(as_json(fits), indent=1, allow_nan=False), encoding="utf-8")
     objective = next(one.objective for one in pilots if one.name == best.objective)
     gain = 1 - best.reached / base["domain"]
     draft.facts |= {
@@ -170,7 +170,7 @@ def _beyond(best: Candidate, pilots: Sequence[Pilot]) -> list[str]:
 
 def _write_looks(draft: Draft, pilots: Sequence[Pilot], horizon: int) -> None:
     """pilots.csv: one row per look, a table that `graft law fit` reads."""
-    with (draft / "pilots.csv").open("w", newline="") as out:
+    with (draft / "pilots.csv").open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(LOOKED_AT)
         for one in pilots:

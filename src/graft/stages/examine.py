@@ -51,7 +51,7 @@ def _build(draft: Draft, before: Artifact, after: Artifact, settings: Examine) -
     _check_same_text(old, new)
     for probe in settings.probes:
         rows = probe(old, new)
-        (draft / f"{plugin_name(probe)}.json").write_text(json.dumps(rows, allow_nan=False))
+        (draft / f"{plugin_name(probe)}.json").write_text(json.dumps(rows, allow_nan=False), encoding="utf-8")
     draft.facts |= {"probes": [plugin_name(probe) for probe in settings.probes], "sources": list(old)}
 
 

@@ -52,7 +52,7 @@ def grade(graded: Graded, settings: Grade = Grade(), *, store: Store) -> Artifac
     inputs: dict[str, Artifact | str] = {"answers": graded.answers}
     if graded.others:
         inputs["against"] = graded.others
-    inputs |= {"models": f"{graded.model} {graded.against}".strip(), "suites": json.dumps(list(graded.suites))}
+    inputs |= {"models": json.dumps([graded.model, graded.against]), "suites": json.dumps(list(graded.suites))}
     inputs |= {"notes": "\n".join(graded.notes)}
     return store.make("report", settings, inputs, __name__, lambda draft: _build(draft, graded, settings))
 

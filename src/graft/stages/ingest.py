@@ -153,9 +153,9 @@ def _local(path: str) -> Path:
 
 
 def _identity(intake: Intake, prints: Fingerprints) -> str:
-    """Names and contents of the files; versions of the packages that embedded text comes from."""
+    """Names and contents of the files; versions and modules of the packages that embedded text comes from."""
     if intake.embedded:
-        return intake.embedded.identity
+        return f"{intake.embedded.identity}; {intake.embedded.extent}"
     names = "\n".join(file.name for file in intake.found.files)
     return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}"
 

@@ -156,7 +156,7 @@ def _train_tokenizer(folder: Path, corpus: Artifact, settings: Initialize) -> No
         "clean_up_tokenization_spaces": False,
         "model_max_length": settings.window,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(notes, indent=1))
+    (folder / "tokenizer_config.json").write_text(json.dumps(notes, indent=1), encoding="utf-8")
 
 
 def _texts(corpus: Artifact, limit: int):

@@ -140,7 +140,7 @@ class Leg:
     def curve(self) -> dict[int, dict[str, Any]]:
         """What was noted after each step, by its number from 1: loss ([total, count] by source), rate, norm."""
         path = self.run / "curve.json"
-        entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         return {int(entry["step"]): entry for entry in entries}
 
     def _there(self) -> Artifact:

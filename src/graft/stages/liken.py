@@ -67,7 +67,7 @@ def _read_by(one: Artifact) -> tuple[object, object]:
 
 def read_likeness(artifact: Artifact) -> list[dict[str, Any]]:
     """The rows of `measured`."""
-    return json.loads((artifact / "likeness.json").read_text())
+    return json.loads((artifact / "likeness.json").read_text(encoding="utf-8"))
 
 
 def _build(draft: Draft, text: Artifact, reference: Artifact, settings: Liken) -> None:
@@ -75,7 +75,7 @@ def _build(draft: Draft, text: Artifact, reference: Artifact, settings: Liken) -
     rows = [
         measured(measure, *sides, settings.draws, settings.seed) for measure in track(settings.measures, "comparing")
     ]
-    (draft / "likeness.json").write_text(json.dumps(rows, allow_nan=False))
+    (draft / "likeness.json").write_text(json.dumps(rows, allow_nan=False), encoding="utf-8")
     common = len(set(sides[0].texts) & set(sides[1].texts))
     draft.facts |= {"documents": [len(side) for side in sides], "in both": common}
 

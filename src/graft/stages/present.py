@@ -55,7 +55,7 @@ def present(shown: Shown, settings: Present = Present(), *, store: Store) -> Art
     inputs: dict[str, Artifact | str] = {"contrast": shown.contrast, "corpus": shown.corpus}
     inputs |= {f"tokens {side}": one for side, one in zip(("before", "after"), shown.tokens, strict=True)}
     inputs |= {f"evidence {side}": one for side, one in zip(("before", "after"), shown.seen, strict=True)}
-    inputs |= {"models": " ".join(shown.models), "paths": json.dumps(dict(shown.paths))}
+    inputs |= {"models": json.dumps(shown.models), "paths": json.dumps(dict(shown.paths))}
     inputs |= {"reference": shown.reference, "notes": "\n".join(shown.notes)}
     return store.make("report", settings, inputs, __name__, lambda draft: _build(draft, shown, settings))
 

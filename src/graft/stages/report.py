@@ -38,7 +38,9 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
 
 def _build(draft: Draft, materials: Materials, settings: Report) -> None:
     summary = summarize(materials)
-    (draft / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False))
+    (draft / "summary.json").write_text(
+        json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8"
+    )
     page = render_page(gather_facts(materials, summary), title=settings.title)
     (draft / "report.html").write_text(page, encoding="utf-8")
     draft.facts |= {"verdict": summary["verdict"]}
@@ -67,7 +69,9 @@ def summarize(materials: Materials) -> dict[str, Any]:
     ratio: share of the trained tokens that were domain text. tokens: trained on, per source (0: only measured).
     """
     trained = materials.trained
-    changes = {row["source"]: row for row in json.loads((materials.findings / "forgetting.json").read_text())}
+    changes = {
+        row["source"]: row for row in json.loads((materials.findings / "forgetting.json").read_text(encoding="utf-8"))
+    }
     split = split_of(materials)
     summary: dict[str, Any] = {
         "verdict": sentence(changes),

@@ -242,6 +242,7 @@ def train(
         tested = range_test(tried, settings.range_test, inputs, _meet, store)
         inputs["range test"] = tested
         shape = replace(settings, range_test=None, rate=tested.facts["rate"]).shape(base, trainable, share)
+    inputs["notes of the base"] = digest(Training(base, tokens, mixture, settings, shape).notes_from_base)
     known, begin = _known(settings, draws=_draws(base, settings)), None
     if settings.decay_now:
         trunk = replace(known, decay_now=None)

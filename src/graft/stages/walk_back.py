@@ -148,8 +148,10 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         texts_BT = pack_documents(named[names[0]], choices[names[0]].documents_D[:3], window).tokens_BT[:3, :64]
         save_model(model_at(chosen), base.folder, draft / "model", texts_BT)
         notes = trained / "model" / "training.json"
-        write_whole(draft / "model" / "training.json", notes.read_text())
-    (draft / LINE).write_text(json.dumps([vars(place) for place in places], indent=1, allow_nan=False))
+        write_whole(draft / "model" / "training.json", notes.read_text(encoding="utf-8"))
+    (draft / LINE).write_text(
+        json.dumps([vars(place) for place in places], indent=1, allow_nan=False), encoding="utf-8"
+    )
     draft.facts |= {
         "share": chosen,
         "bound": next((place.general_bound for place in places if place.share == chosen), 0.0),
