@@ -24,6 +24,7 @@ from graft.core.errors import FaultError, UsageError
 from graft.core.normal_source import _Form, normal_source
 from graft.core.parsed_sources import ParsedSources
 from graft.core.shelf import HOUSE
+from graft.listing import show_artifact
 from graft.objectives.causal import Causal
 from graft.objectives.denoise import Denoise
 from graft.objectives.stay_close import StayClose
@@ -503,6 +504,40 @@ def test_a_closure_holds_a_subject_and_not_the_package(stage: str) -> None:
     else:
         assert "page" not in rooms
     assert len(counted(stage)) <= 70
+
+
+# What modules that count may import from those that do not: names that bring nothing new into an artifact.
+HARMLESS = {
+    "core.errors": "UsageError FaultError GateClosed GraftError nearest",
+    "core.progress": "Progress track",
+    "stages.tell": "tell_notes by_place",
+    "core.artifact": "Artifact Draft Store Meet NotMade digest MANIFEST",  # digest: of inputs
+    "core.code_identity": "code_identity",
+    "core.fingerprint": "Fingerprints Unread stamp",
+    "core.settings": "check_choices to_json whole_number build_plugin",  # of plug-ins, which settings hold as well
+    "core.shelf": "Shelf plugin_name HOUSE",
+}
+
+
+def test_the_short_list_stays_harmless() -> None:
+    tree = tree_of()
+    seen: dict[str, set[str]] = {}
+    for stage in STAGES:
+        for name, used in closure([stage], tree).items():
+            for one, target in used if name not in WITHOUT_EFFECT else ():
+                if target in WITHOUT_EFFECT:
+                    seen.setdefault(target.removeprefix("graft."), set()).add(one.attribute)
+    assert seen.keys() == HARMLESS.keys()
+    assert {name: found - set(HARMLESS[name].split()) for name, found in seen.items()} == dict.fromkeys(seen, set())
+
+
+def test_an_artifact_shows_the_code_it_was_made_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Store(tmp_path).make("docs", {}, {}, "graft.stages.compare", lambda draft: None)
+    code = made.manifest["code"]
+    assert code == code_identity(["graft.stages.compare"]).to_json()
+    show_artifact(made)
+    said = capsys.readouterr().out
+    assert code["identity"] in said and "core.bootstrap" in said
 
 
 # ---- memory
