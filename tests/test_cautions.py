@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graft.core import seed
 from graft.core.artifact import Store
 from graft.core.ledger import Amount
 from graft.page.cautions import cautions
@@ -16,7 +15,7 @@ def docs(tmp_path):
         draft.ledger.settle("domain", "dropped: empty", Amount(1, 10))
         draft.facts |= {"source": "domain", "first_lost": {"dropped: no text field": "rows.jsonl#1"}}
 
-    return {"domain": Store(tmp_path).make("docs", {}, {}, (seed,), build)}
+    return {"domain": Store(tmp_path).make("docs", {}, {}, "graft.core.seed", build)}
 
 
 def test_text_that_could_not_be_used_is_said_with_its_place(tmp_path):

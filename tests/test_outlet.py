@@ -13,6 +13,7 @@ import pytest
 
 from graft.core.artifact import Store
 from graft.core.errors import FaultError, UsageError
+from graft.core.fingerprint import SMALL
 from graft.core.mark import MARK
 from graft.core.outlet import check_out, put_out
 from graft.jobs.adapt import Adapt
@@ -123,7 +124,8 @@ def test_what_a_job_reads_is_out_of_reach_of_its_results(tmp_path, monkeypatch, 
 def test_a_store_is_no_place_for_results(tmp_path, sure):
     store = Store(tmp_path)
     store.make("docs", {}, {}, (), lambda draft: None)
-    store.prints.of([Path(__file__)])
+    (tmp_path.parent / "large.txt").write_bytes(b"x" * (SMALL + 1))
+    store.prints.of([tmp_path.parent / "large.txt"])
     if not sure:
         (tmp_path / MARK).unlink()  # of an earlier version, which left no mark
     with pytest.raises(UsageError, match="into a store of artifacts"):
@@ -209,7 +211,7 @@ def test_jobs_ask_before_they_begin(tmp_path, monkeypatch, kind):
 
 
 def test_results_and_stores_are_no_text(tmp_path):
-    (tmp_path / "a.txt").write_text("mine")
+    (tmp_path / "a.txt").write_text("mine" * SMALL)  # so large that the store remembers it
     store = Store(tmp_path / "kept")
     store.make("docs", {}, {}, (), lambda draft: (draft / "b.txt").write_text("of the store"))
     store.prints.of([tmp_path / "a.txt"])

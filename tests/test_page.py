@@ -23,10 +23,10 @@ from graft.core.artifact import Artifact
 from graft.core.doc import SCHEMA, doc_row
 from graft.core.evidence import Evidence, read_evidence, write_evidence
 from graft.core.ledger import Amount, Ledger
-from graft.page import panels, render
+from graft.page import panels
 from graft.page.accounts import ledger
 from graft.page.facts import Materials, gather_facts, sample_documents
-from graft.page.render import POINTS_DRAWN, embedded_json, page_hash, render_page, thinned
+from graft.page.render import POINTS_DRAWN, embedded_json, render_page, thinned
 from graft.probes.blame import Blame
 from graft.probes.forgetting import Forgetting
 from graft.stages.report import number_keys, summarize
@@ -260,16 +260,6 @@ def test_a_long_run_still_makes_a_small_page() -> None:
     facts["curve"]["rate"] = [[step, 1e-3] for step in range(200_000)]
     facts["curve"]["training"]["domain"] = [[step, 3.123456789] for step in range(200_000)]
     assert len(render_page(facts, title="A report")) < 200_000
-
-
-def test_the_hash_follows_the_files_that_shape_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = page_hash()
-    for name in render.FILES:
-        (tmp_path / name).write_bytes((render.FOLDER / name).read_bytes())
-    monkeypatch.setattr(render, "FOLDER", tmp_path)
-    assert page_hash() == before
-    (tmp_path / "page.css").write_text("body { color: red }")
-    assert page_hash() != before
 
 
 def fold(path: Path, **manifest: object) -> Artifact:

@@ -24,10 +24,10 @@ from graft.methods.joint import Joint
 from graft.methods.naive import Naive
 from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
-from graft.page import render, streamed
+from graft.page import streamed
 from graft.page.matrices import head, heat_maps, metrics, ranked
 from graft.page.ruler import Ruler
-from graft.page.streamed import render_stream, stream_hash
+from graft.page.streamed import render_stream
 from graft.stages.evaluate import Evaluate
 from graft.stages.judge import Judge, summarize
 from graft.stages.train import Train
@@ -246,17 +246,6 @@ def test_what_a_user_wrote_is_text_and_nothing_else(told):
     bad["methods"][HOSTILE[2]] = bad["methods"].pop("naive")
     page = page_of(bad)
     assert page.count("<script") == 2 and "<img" not in page and "window.broken = 2&#39;" in page
-
-
-def test_the_hash_is_of_the_files_that_shape_this_page(monkeypatch, tmp_path):
-    before = stream_hash()
-    assert {"stream.html", "page.css", "trade.js", "turns.js", "frame.html"} <= set(streamed.FILES)
-    for name in streamed.FILES:
-        (tmp_path / name).write_bytes((render.FOLDER / name).read_bytes())
-    monkeypatch.setattr(streamed, "FOLDER", tmp_path)
-    assert stream_hash() == before
-    (tmp_path / "trade.js").write_text("//")
-    assert stream_hash() != before
 
 
 def test_a_ruler_places_levels_and_names_round_ones():

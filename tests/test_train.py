@@ -7,7 +7,6 @@ import json
 import os
 import pkgutil
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import time
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -525,23 +523,6 @@ def test_the_next_run_begins_where_this_one_stopped(world, tmp_path):
     assert after.training_notes["final_lr"] == last < SHORT.rate
     assert peak_rate(after) == peak_rate(world.base)
     assert Train(rate=1e-3).shape(after, 10_000, 1.0).warm_from == last
-
-
-def test_a_plugin_that_is_made_of_another_changes_with_it(tmp_path, monkeypatch):
-    from graft.core import artifact
-
-    own = artifact.code_hash(StayClose)
-    copy = tmp_path / "objectives"
-    shutil.copytree(artifact.HOUSE / "objectives", copy)
-    monkeypatch.setattr(artifact, "HOUSE", tmp_path)
-    monkeypatch.setattr(
-        artifact.inspect, "getmodule", lambda kind: SimpleNamespace(__file__=str(copy / "stay_close.py"))
-    )
-    assert artifact.code_hash(StayClose) == own
-    (copy / "anchor.py").write_text("another")
-    assert artifact.code_hash(StayClose) == own
-    (copy / "causal.py").write_text("another")
-    assert artifact.code_hash(StayClose) != own
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process set its peak back")

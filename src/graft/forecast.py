@@ -375,7 +375,7 @@ def train_flops(store: Store) -> float:
 def _has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 itself; unknown counts as no."""
     flags = Path("/proc/cpuinfo")
-    return flags.exists() and "bf16" in flags.read_text()
+    return flags.exists() and "bf16" in flags.read_text(encoding="utf-8")
 
 
 def show_forecast(one: Forecast) -> None:

@@ -208,6 +208,11 @@ def show_artifact(artifact: Artifact) -> None:
     for key in ("settings", "facts", "inputs", "origins", "versions"):
         console.print(f"[bold]{key}[/bold]")
         console.print_json(json.dumps(manifest[key]))
+    code = manifest["code"]
+    if "modules" in code:
+        console.print(
+            f"[bold]code[/bold]\n{code['identity']}, over {len(code['modules'])} sources: {', '.join(code['modules'])}"
+        )
 
 
 def _plain(value: object) -> str:

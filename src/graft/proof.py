@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import Artifact, Draft, Meet, Store
+from graft.core.artifact import Artifact, Code, Draft, Meet, Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, GraftError, UsageError
 from graft.core.ranks import hush, num_ranks, say_fault
@@ -52,7 +52,7 @@ class _UpToTraining(Store):
         kind: str,
         settings: Any,
         inputs: Mapping[str, Artifact | str],
-        code: tuple[Any, ...],
+        code: Code,
         build: Callable[[Draft], None],
         *,
         origins: Mapping[str, str] | None = None,
@@ -188,7 +188,7 @@ class _Trial:
         plain, killed = self.place / "plain", self.place / "killed"
         _say(f"{self.steps} steps without a break")
         self._sit(plain, self.training.settings.workers, checkpoint_minutes=1e6)
-        ended = json.loads((plain / ENDED).read_text())
+        ended = json.loads((plain / ENDED).read_text(encoding="utf-8"))
         pace = ended["seconds"] / self.steps
         done = self._killed_run(killed, kills, seed, pace)
         if len(done) < kills:
@@ -242,7 +242,7 @@ class _Trial:
     ) -> bool:
         """A child trains in `folder` to the end, or until it is killed; returns whether it came to the end."""
         request = self.place / "request.json"
-        request.write_text(json.dumps(_as_json(self._short(workers, checkpoint_minutes))))
+        request.write_text(json.dumps(_as_json(self._short(workers, checkpoint_minutes))), encoding="utf-8")
         began_at = max(_stored(folder), default=0)
         with self._child(request, folder, processes) as child:
             while child.poll() is None:
@@ -297,18 +297,20 @@ class _Trial:
     def _findings(self, plain: Path, killed: Path) -> Iterator[Finding]:
         from graft.tensors.difference import difference
 
-        curves = [json.loads((folder / "curve.json").read_text()) for folder in (plain, killed)]
+        curves = [json.loads((folder / "curve.json").read_text(encoding="utf-8")) for folder in (plain, killed)]
         yield Finding("losses, norms, rates", f"{self.steps} steps", _first_step(*curves))
         for prefix, what in (("model/", "weights"), ("optimizer/", "optimiser")):
             seen = difference(_stored(plain)[self.steps], _stored(killed)[self.steps], prefix)
             yield Finding(what, f"{seen.num_values:,} numbers in {seen.num_tensors} tensors", seen.words)
-        ours, theirs = (json.loads((folder / ENDED).read_text())["batches"] for folder in (plain, killed))
+        ours, theirs = (
+            json.loads((folder / ENDED).read_text(encoding="utf-8"))["batches"] for folder in (plain, killed)
+        )
         first = next((k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), None)
         differs = "" if first is None else f"first in batch {self.steps + first}"
         yield Finding("next batches", f"{len(ours)} batches", differs)
 
     def _spread_finding(self, plain: Path, spread: Path, found: int, processes: int) -> Finding:
-        ours, theirs = (json.loads((folder / "curve.json").read_text()) for folder in (plain, spread))
+        ours, theirs = (json.loads((folder / "curve.json").read_text(encoding="utf-8")) for folder in (plain, spread))
         largest, differs = spread_losses(ours, theirs, NEAR[computed(self.training.settings.precision)])
         words = f"the same to {largest:.1e}"
         return Finding(f"losses in {processes} processes", f"{self.steps - found} steps", differs, words)
@@ -392,7 +394,7 @@ def _train_in(folder: Path, training: Training) -> None:
     made = ahead(run.sampler.batch, run.steps, run.steps + NEXT_BATCHES, training.settings.workers)
     batches = [_hash(batch) for batch in made]
     ended = {"batches": batches, "seconds": facts["training_seconds"], "passes": facts["passes"]}
-    (folder / ENDED).write_text(json.dumps(ended))
+    (folder / ENDED).write_text(json.dumps(ended), encoding="utf-8")
 
 
 def _hash(batch: Any) -> str:
@@ -432,7 +434,7 @@ def main(request: str, folder: str) -> int:
     """A child's life. Exit codes as the command line's."""
     hush()
     try:
-        _train_in(Path(folder), _from_json(json.loads(Path(request).read_text())))
+        _train_in(Path(folder), _from_json(json.loads(Path(request).read_text(encoding="utf-8"))))
     except GraftError as error:
         say_fault(f"graft: {error}\n")
         return error.exit_code

@@ -8,11 +8,9 @@ progress lives in `drafts/` under the name it will have, survives a kill, and is
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import time
@@ -22,9 +20,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from graft.core.code_identity import code_identity
 from graft.core.errors import FaultError, UsageError, nearest
 from graft.core.files import is_held, locked, naming_full_disk, write_whole
 from graft.core.fingerprint import Fingerprints
@@ -33,12 +31,11 @@ from graft.core.mark import ARTIFACT, DRAFTS, LOCKS, MEMORY, mark_store
 from graft.core.ranks import rank
 from graft.core.runtime import machine
 from graft.core.settings import to_json
-from graft.core.shelf import HOUSE
 
 MANIFEST = "manifest.json"
 PATIENCE = 1800.0  # seconds that another rank waits while nobody makes what it waits for
 Meet = Callable[[bool], bool]  # the word of rank 0, told to all ranks: is this to be built?
-Code = tuple[ModuleType | type | str, ...]  # modules, plug-in classes, or folders of the house by name ("tensors")
+Code = str | tuple[str, ...]  # the name of the module that makes something, and of modules it chooses at run time
 PACKAGES = ("graft-lm", "torch", "transformers", "tokenizers", "daft", "numpy", "safetensors", "peft")
 
 
@@ -59,7 +56,7 @@ class Artifact:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """settings, inputs, ledger, facts, versions, device, started, seconds: as written at the end."""
-        return json.loads((self.path / MANIFEST).read_text())
+        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -145,15 +142,16 @@ class Store:
     ) -> Artifact:
         """The artifact of this request: found when it exists, else built by `build(draft)` and put in place.
 
-        inputs: artifacts, or fingerprints of what comes from outside. code: the modules and plug-in classes whose
-        source decides the outcome. origins: what people call inputs from outside (paths, the artifact a model folder
-        lies in), by input; kept for `graft why`, no part of the identity. together: where several processes do one job,
-        the first makes what is to be made and the others find it; with `together` all of them build it at once, in
-        the draft of the first, which alone puts it in place. Errors: FaultError when the disk is full; whatever
-        `build` raises.
+        inputs: artifacts, or fingerprints of what comes from outside. code: the stage's `__name__`; what it imports
+        and the plug-ins in `settings` are found from there (`graft.core.code_identity`), and only modules that are
+        chosen by something else, as a reader is by a file's suffix, are named beside it. origins: what people call
+        inputs from outside (paths, the artifact a model folder lies in), by input; kept for `graft why`, no part of the
+        identity. together: where several processes do one job, the first makes what is to be made and the others find
+        it; with `together` all of them build it at once, in the draft of the first, which alone puts it in place.
+        Errors: FaultError when the disk is full; whatever `build` raises.
         """
         identity = self.identity(settings, inputs, code)
-        name = f"{kind}-{digest(identity)}"
+        name = _name(kind, identity)
         final = self.root / name
         if rank():
             if together is not None and together(False):
@@ -192,11 +190,12 @@ class Store:
 
     @staticmethod
     def identity(settings: Any, inputs: Mapping[str, Artifact | str], code: Code) -> dict[str, Any]:
-        """What decides an artifact's content, as JSON."""
+        """What decides an artifact's content, as JSON; of the code, the one hash that counts and whose it is."""
+        parts = (code,) if isinstance(code, str) else code
         return {
             "settings": to_json(settings),
             "inputs": {key: one.name if isinstance(one, Artifact) else one for key, one in inputs.items()},
-            "code": {_code_name(part): code_hash(part) for part in code},
+            "code": code_identity(parts, settings).to_json(),
         }
 
     def find(self, kind: str, settings: Any, inputs: Mapping[str, Artifact | str], code: Code) -> Artifact | None:
@@ -206,7 +205,7 @@ class Store:
 
     def places(self, kind: str, settings: Any, inputs: Mapping[str, Artifact | str], code: Code) -> tuple[Path, Path]:
         """Where the artifact of this request lies or would lie: finished, and as a draft."""
-        name = f"{kind}-{digest(self.identity(settings, inputs, code))}"
+        name = _name(kind, self.identity(settings, inputs, code))
         return self.root / name, self.root / DRAFTS / name
 
     def _build(self, final: Path, known: dict[str, Any], build: Callable[[Draft], None]) -> None:
@@ -302,29 +301,9 @@ def digest(identity: Any) -> str:
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def code_hash(part: ModuleType | type | str) -> str:
-    """Hash of the source of a module, of a class's module, or of all modules of a folder; nothing is imported.
-
-    A module of the house counts with those beside it on its shelf that it imports: `stay_close` is `causal` at a leash
-    of 0, and one that was changed is another.
-    """
-    if isinstance(part, str):
-        files = sorted((HOUSE / part).glob("*.py"))
-    else:
-        module = inspect.getmodule(part)
-        assert module is not None and module.__file__, part
-        files = sorted(_with_neighbours(Path(module.__file__), set()))
-    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=6).hexdigest()
-
-
-def _with_neighbours(file: Path, seen: set[Path]) -> set[Path]:
-    """A module's file, and those in its folder that it imports, and so on; of plug-ins only."""
-    seen.add(file)
-    if file.parent.parent == HOUSE and file.parent.name not in ("core", "stages", "jobs"):
-        for name in re.findall(rf"from graft\.{file.parent.name}\.(\w+) import", file.read_text(encoding="utf-8")):
-            if (near := file.with_name(f"{name}.py")) not in seen:
-                _with_neighbours(near, seen)
-    return seen
+def _name(kind: str, identity: Mapping[str, Any]) -> str:
+    """KIND-HASH; names of modules are there to be read, and where a module lies is no part of the name."""
+    return f"{kind}-{digest({**identity, 'code': identity['code']['identity']})}"
 
 
 def _say_waiting(name: str, holder: str) -> None:
@@ -333,10 +312,6 @@ def _say_waiting(name: str, holder: str) -> None:
 
 def _refuse_to_wait(holder: str) -> None:
     raise _Busy(holder)
-
-
-def _code_name(part: ModuleType | type | str) -> str:
-    return part if isinstance(part, str) else getattr(part, "__qualname__", part.__name__)
 
 
 def versions() -> dict[str, str]:

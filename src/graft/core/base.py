@@ -25,6 +25,7 @@ TOKENIZER_FILES = (
     *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja",
 )  # fmt: skip
+GENERATION = "generation_config.json"  # names ids too, and is saved with every model made of this one
 NOTES = ("config.json", "training.json", *TOKENIZER_FILES)  # all but the weights
 WINDOW_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length")
 COUNTED_FROM_PAD = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")  # their first position follows the pad id
@@ -190,10 +191,14 @@ class Base:
         return configured[0] if isinstance(configured, list) else configured
 
     def fingerprint(self, memory: Fingerprints) -> str:
-        """Identity by content of the config, the weights and the tokenizer. Errors: Unread without the weights."""
+        """Identity by content of the configuration, the weights and the tokenizer. Errors: Unread without the weights.
+
+        training.json is no part of it: it says how a model was made, and only what is trained from it depends on that.
+        """
         if self.hub:
             raise Unread(self.name)
-        return memory.of([self.folder / "config.json", *self.weight_files, *self._files(TOKENIZER_FILES)], self.folder)
+        others = self._files((GENERATION, *TOKENIZER_FILES))
+        return memory.of([self.folder / "config.json", *self.weight_files, *others], self.folder)
 
     def tokenizer_fingerprint(self, memory: Fingerprints) -> str:
         """Identity of the tokenizer alone: models that share it share their token shards.

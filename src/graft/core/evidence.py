@@ -60,7 +60,7 @@ def write_evidence(folder: Path, evidence: Evidence) -> None:
         | ({"best": pa.LargeListArray.from_arrays(bounds, pa.array(evidence.best_N))} if len(evidence.best_N) else {})
     )
     pq.write_table(table, folder / f"{evidence.source}.parquet", compression="zstd")
-    (folder / f"{evidence.source}.vocabulary.json").write_text(json.dumps(evidence.vocabulary))
+    (folder / f"{evidence.source}.vocabulary.json").write_text(json.dumps(evidence.vocabulary), encoding="utf-8")
 
 
 def read_evidence(artifact: Artifact) -> dict[str, Evidence]:
@@ -74,7 +74,7 @@ def _read_source(folder: Path, name: str) -> Evidence:
     best_N = np.zeros(0, bool)
     if "best" in table.column_names:
         best_N = table["best"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    vocabulary = json.loads((folder / f"{name}.vocabulary.json").read_text())
+    vocabulary = json.loads((folder / f"{name}.vocabulary.json").read_text(encoding="utf-8"))
     return Evidence(
         source=name,
         position_D=table["position"].to_numpy(),

@@ -63,10 +63,12 @@ class Features:
 def write_features(folder: Path, features: Features) -> None:
     """features.npz and texts.json."""
     np.savez(folder / "features.npz", **{name: getattr(features, name) for name in ARRAYS})
-    (folder / "texts.json").write_text(json.dumps(features.texts, ensure_ascii=True))
+    (folder / "texts.json").write_text(json.dumps(features.texts, ensure_ascii=True), encoding="utf-8")
 
 
 def read_features(artifact: Artifact) -> Features:
     """What `graft.stages.embed` kept."""
     with np.load(artifact / "features.npz") as stored:
-        return Features.of(json.loads((artifact / "texts.json").read_text()), *(stored[name] for name in ARRAYS))
+        return Features.of(
+            json.loads((artifact / "texts.json").read_text(encoding="utf-8")), *(stored[name] for name in ARRAYS)
+        )

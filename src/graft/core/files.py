@@ -134,7 +134,7 @@ def locked(path: Path, on_wait: Callable[[str], None] = lambda holder: None) -> 
 def is_held(path: Path) -> bool:
     """Whether a living process holds this lock file."""
     try:
-        with path.open() as lock:
+        with path.open(encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -145,7 +145,7 @@ def is_held(path: Path) -> bool:
 
 def _taken(path: Path, on_wait: Callable[[str], None]) -> TextIO:
     while True:
-        lock = path.open("a+")
+        lock = path.open("a+", encoding="utf-8")
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,14 +1,23 @@
-"""Identity of files by content, remembered by (path, size, time) so that a second look costs a stat."""
+"""Identity of files by content. Small files are read whenever they are asked for; of the others the content is
+remembered with all that the file system says of a change, so that a second look costs a stat."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from graft.core.errors import UsageError
 from graft.core.files import locked, naming_full_disk, write_whole
+
+SMALL = 256 << 10  # bytes of a file that costs no more to read than to remember
+CHEAP = 32 << 20  # bytes of small files that one look may read anew; about 0.05 s
+LEAST = 16 << 10  # bytes that opening a file costs as much as
+GRAIN_NS = 50_000_000  # two changes closer together than this may bear one time; kernels count in steps of 1 to 10 ms
+TRIES = 3  # of reading a file that changes meanwhile
 
 
 class Unread(Exception):
@@ -18,12 +27,15 @@ class Unread(Exception):
 class Fingerprints:
     """Content hashes of files, cached in `memory` (a JSON file in the store).
 
-    may_read False: only what is remembered is known, and a file that is not raises Unread. A memory that cannot be
-    read counts as empty: it costs time and nothing else.
+    may_read False: of files that are not small only what is remembered is known, and one that is not raises Unread. A
+    memory that cannot be read counts as empty: it costs time and nothing else. cheap: see CHEAP.
+
+    What is remembered holds while size, inode, time of the last write and time of the last change are what they were.
+    A program can set the time of the last write back; it cannot set the time of the last change.
     """
 
-    def __init__(self, memory: Path, *, may_read: bool = True) -> None:
-        self.memory, self.may_read = memory, may_read
+    def __init__(self, memory: Path, *, may_read: bool = True, cheap: int = CHEAP) -> None:
+        self.memory, self.may_read, self.cheap = memory, may_read, cheap
         self.known = _remembered(memory)
 
     def of(self, files: Iterable[Path], root: Path | None = None) -> str:
@@ -32,21 +44,40 @@ class Fingerprints:
         Errors: UsageError for a file that cannot be read, FaultError when the disk is full.
         """
         whole = hashlib.blake2b(digest_size=12)
-        new: dict[str, str] = {}
+        new: dict[str, list[str]] = {}
+        left = self.cheap
         for path in files:
             seen = path.stat()
-            key = f"{path.resolve()}|{seen.st_size}|{seen.st_mtime_ns}"
-            if key not in self.known:
-                if not self.may_read:
-                    raise Unread(path)
-                self.known[key] = new[key] = _content(path)
+            cost = max(seen.st_size, LEAST)
+            if seen.st_size <= SMALL and cost <= left:
+                left -= cost
+                content = _content(path)
+            else:
+                content = self._large(path, seen, new)
             label = path.relative_to(root) if root else path.name
-            whole.update(f"{label}\0{self.known[key]}\n".encode("utf-8", "surrogateescape"))
+            whole.update(f"{label}\0{content}\n".encode("utf-8", "surrogateescape"))
         if new:
             self._remember(new)
         return whole.hexdigest()
 
-    def _remember(self, new: dict[str, str]) -> None:
+    def _large(self, path: Path, seen: os.stat_result, new: dict[str, list[str]]) -> str:
+        """The content of a file that is read once; what was learned goes into `new`."""
+        key = str(path.resolve())
+        known, content = self.known.get(key, ["", ""])
+        if known == stamp(seen):
+            return content
+        if not self.may_read:
+            raise Unread(path)
+        for _ in range(TRIES):
+            _wait_out(seen)
+            content, before, seen = _content(path), seen, path.stat()
+            if stamp(before) == stamp(seen):
+                if not _is_fresh(seen):
+                    self.known[key] = new[key] = [stamp(seen), content]
+                break
+        return content
+
+    def _remember(self, new: dict[str, list[str]]) -> None:
         """Add to the memory what was found, beside what other processes have added to it meanwhile."""
         with naming_full_disk(self.memory):
             self.memory.parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +86,33 @@ class Fingerprints:
                 write_whole(self.memory, json.dumps(self.known, indent=0))
 
 
-def _remembered(memory: Path) -> dict[str, str]:
+def stamp(seen: os.stat_result) -> str:
+    """All that the file system says of a file's content: equal stamps of one path mean that nothing was written."""
+    return f"{seen.st_size} {seen.st_ino} {seen.st_mtime_ns} {seen.st_ctime_ns}"
+
+
+def _is_fresh(seen: os.stat_result) -> bool:
+    """Whether the file changed so lately that a further change might not show in its times."""
+    return time.time_ns() - seen.st_ctime_ns < GRAIN_NS
+
+
+def _wait_out(seen: os.stat_result) -> None:
+    """A file that has just been written is read a moment later, so that its times can be relied on afterwards."""
+    age = time.time_ns() - seen.st_ctime_ns
+    if 0 <= age < GRAIN_NS:
+        time.sleep((GRAIN_NS - age) / 1e9)
+
+
+def _remembered(memory: Path) -> dict[str, list[str]]:
     try:
         found = json.loads(memory.read_bytes())
     except (OSError, ValueError):
         return {}
-    return {key: one for key, one in found.items() if isinstance(one, str)} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        key: one for key, one in found.items() if isinstance(one, list) and [type(part) for part in one] == [str] * 2
+    }
 
 
 def _content(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Generator, Iterable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from graft.core.errors import FaultError, UsageError
 from graft.core.files import as_disk_full
+from graft.core.fingerprint import stamp
 from graft.core.mark import entries_of, is_store, mark_results
 
 DENIED = (errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
@@ -56,10 +58,10 @@ def put_out(
     """Copy each path of `contents` to folder/NAME, replacing what graft put there before; returns the folder.
 
     texts: for an entry that is a folder, small files to add to it. What is there already, from the same artifact, is
-    not copied again. gone: entries that an earlier outcome may have left and this one has not; they are removed, or
-    would pass for its own. Copies, not links: whoever edits the result must not reach into the store. Errors:
-    UsageError when the folder cannot be written, or holds something else of that name; FaultError when the disk is
-    full.
+    not copied again unless somebody has changed it. gone: entries that an earlier outcome may have left and this one
+    has not; they are removed, or would pass for its own. Copies, not links: whoever edits the result must not reach
+    into the store. Errors: UsageError when the folder cannot be written, or holds something else of that name;
+    FaultError when the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,10 +79,11 @@ def _put(folder: Path, name: str, origin: Path, texts: Mapping[str, str]) -> Non
     _require_owned(folder, name)
     place, partial = folder / name, folder / f".{name}.partial"
     entries = entries_of(folder)
-    sizes = _sizes(origin) | {text: len(content.encode()) for text, content in texts.items()}
-    entry = {"from": f"{origin.parent.name}/{origin.name}", "files": sorted(sizes)}
+    added = {text: hashlib.blake2b(content.encode(), digest_size=8).hexdigest() for text, content in texts.items()}
+    entry = {"from": f"{origin.parent.name}/{origin.name}", "files": sorted({*_stamps(origin), *texts}), "added": added}
     known = entries.get(name, {})
-    if known.get("from") == entry["from"] and place.exists() and sizes.items() <= _sizes(place).items():
+    same = all(known.get(key) == one for key, one in entry.items())
+    if same and known.get("stamps") and known["stamps"].items() <= _stamps(place).items():
         return
     _remove(partial)
     if origin.is_dir():
@@ -89,11 +92,12 @@ def _put(folder: Path, name: str, origin: Path, texts: Mapping[str, str]) -> Non
             (partial / text).write_text(content, encoding="utf-8")
     else:
         shutil.copyfile(origin, partial)
-    claim = {"from": "", "files": sorted({*sizes, *known.get("files", [])})}  # a kill from here on: replaced next time
+    claim = {"from": "", "files": sorted({*entry["files"], *known.get("files", [])})}  # a kill from here on: replaced
     mark_results(folder, entries | {name: claim})
     _remove(place)
     os.replace(partial, place)
-    mark_results(folder, entries | {name: entry})
+    stamps = {one: seen for one, seen in _stamps(place).items() if one in entry["files"]}
+    mark_results(folder, entries | {name: entry | {"stamps": stamps}})
 
 
 def _take_away(folder: Path, name: str) -> None:
@@ -115,7 +119,7 @@ def _require_owned(folder: Path, name: str) -> None:
         raise UsageError(
             "this is there already, and graft did not put it there", where=str(place), do=f"move it, or {ELSEWHERE}"
         )
-    strange = sorted(one for one in _sizes(place) if one not in entry["files"] and not one.startswith("."))
+    strange = sorted(one for one in _stamps(place) if one not in entry["files"] and not one.startswith("."))
     if strange:
         raise UsageError(
             f"graft did not put {', '.join(strange[:3])}{' ...' * (len(strange) > 3)} there, and would remove it",
@@ -124,11 +128,11 @@ def _require_owned(folder: Path, name: str) -> None:
         )
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    """Bytes of every file below a folder by relative path; of a file itself, under an empty name."""
+def _stamps(path: Path) -> dict[str, str]:
+    """What tells a change of every file below a folder, by relative path; of a file itself, under an empty name."""
     if path.is_file():
-        return {"": path.stat().st_size}
-    return {one.relative_to(path).as_posix(): one.stat().st_size for one in path.rglob("*") if one.is_file()}
+        return {"": stamp(path.stat())}
+    return {one.relative_to(path).as_posix(): stamp(one.stat()) for one in path.rglob("*") if one.is_file()}
 
 
 @contextmanager

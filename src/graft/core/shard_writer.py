@@ -95,7 +95,7 @@ class ShardWriter:
         """Encode one shard, or find it done: its ledger is written last and is the mark that the rest is whole."""
         mark = Path(f"{stem}.json")
         if mark.exists():
-            return Ledger.from_json(json.loads(mark.read_text()))
+            return Ledger.from_json(json.loads(mark.read_text(encoding="utf-8")))
         texts, notes = shard["text"].to_pylist(), shard["notes"].to_pylist()
         split, dropped = shard["split"].to_pylist(), shard["dropped"].to_pylist()
         spoken = [Dialogue.noted(*one) for one in zip(texts, notes, strict=True)] if self.dialogues else []

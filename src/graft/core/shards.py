@@ -50,7 +50,7 @@ class TokenSource:
 
     @cached_property
     def _said(self) -> dict[str, Any]:
-        return json.loads((self.folder / "tokens.json").read_text())
+        return json.loads((self.folder / "tokens.json").read_text(encoding="utf-8"))
 
     @property
     def labels(self) -> list[str]:

@@ -39,7 +39,7 @@ class Shelf:
 
     def summary(self, name: str) -> str:
         """First line of the plug-in's docstring, read from its source so that torch stays unloaded."""
-        tree = ast.parse((HOUSE / self.name / f"{name}.py").read_text())
+        tree = ast.parse((HOUSE / self.name / f"{name}.py").read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and node.name == class_name(name):
                 return (ast.get_docstring(node) or "").split("\n")[0]

@@ -13,8 +13,9 @@ CHOICES = 4
 
 
 def identity() -> str:
-    """The versions that decide the questions."""
-    return Embedded.named("embedded:questions").identity
+    """The versions that decide the questions, and the modules that are there of them."""
+    text = Embedded.named("embedded:questions")
+    return f"{text.identity}; {text.extent}"
 
 
 def rows() -> Iterator[tuple[str, dict[str, Any]]]:

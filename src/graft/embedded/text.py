@@ -12,6 +12,7 @@ The text depends on the installed versions and on nothing else; a package that i
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import platform
 import sysconfig
@@ -109,6 +110,12 @@ class Embedded:
             # Its comments belong to embedded:code, so that the two names share no text.
             found += [Module(f"library/{name}", path, comments=False) for name, path in _standard_library()]
         return found
+
+    @property
+    def extent(self) -> str:
+        """A hash over names and sizes of all modules: one version is not the same text from every distributor."""
+        listed = "\n".join(f"{module.name} {module.path.stat().st_size}" for module in self.modules)
+        return hashlib.blake2b(listed.encode(), digest_size=8).hexdigest()
 
     @cached_property
     def size(self) -> int:

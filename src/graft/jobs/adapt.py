@@ -98,7 +98,7 @@ class Adapt:
         adapter = {"adapter": trained / "adapter"} if (trained / "adapter").is_dir() else {}
         contents = {"model": trained / "model"} | adapter | {name: page / name for name in PAGES}
         put_out(folder, contents, gone=() if adapter else ("adapter",))
-        return Outcome(folder, json.loads((page / "summary.json").read_text()), made)
+        return Outcome(folder, json.loads((page / "summary.json").read_text(encoding="utf-8")), made)
 
     def number_keys(self) -> list[str]:
         """The dotted path of every number of summary.json, known before it is there."""

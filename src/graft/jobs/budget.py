@@ -117,7 +117,7 @@ class Budget:
         contents = {name: page / name for name in PAGES}
         taken = {} if model is None else {"model": model.folder}
         put_out(folder, taken | contents, gone=("adapter",) if taken else ("model", "adapter"))
-        summary = json.loads((page / "summary.json").read_text())
+        summary = json.loads((page / "summary.json").read_text(encoding="utf-8"))
         if model is None:
             raise GateClosed(summary["verdict"], where=str(folder / "report.html"), do=summary["budget"]["advice"])
         return Outcome(folder, summary, made)

@@ -79,7 +79,7 @@ class Pretrain:
 def training_notes(trained: Artifact) -> dict[str, Any]:
     """What a later adaptation wants to know of this training: rates, tokens, and the validation log."""
     settings, facts = trained.manifest["settings"], trained.facts
-    curve = json.loads((trained / "curve.json").read_text())
+    curve = json.loads((trained / "curve.json").read_text(encoding="utf-8"))
     return {
         "tokens": sum(facts["tokens"].values()),
         "peak_lr": facts["shape"]["rate"],

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graft.page import accounts, wording
 from graft.page.panels import Axis, last_part
-from graft.page.render import FOLDER, PARTS, fill
+from graft.page.render import fill
 
 SCRIPTS = ("tabs.js", "sorting.js", "answered.js")
-FILES = ("answered.html", "answered.css", *PARTS, "page.css", *SCRIPTS)
 QUERY_SHOWN, CHOICE_SHOWN = 600, 200  # characters; of a query the end, where the question is
 # Of accuracies more is better: the shapes say up and down, as the numbers do.
 STATUS = {"improved": ("gain", "▲"), "worse": ("loss", "▼"), "no change": ("none", "◆")}
@@ -21,11 +19,6 @@ MEASURES = {
     "acc_norm": "the choice that the model finds likeliest per character",
     "acc_bytes": "the choice that the model finds likeliest per byte",
 }
-
-
-def answered_hash() -> str:
-    """Hash of the files that shape the page and are no modules."""
-    return hashlib.blake2b(b"\0".join((FOLDER / name).read_bytes() for name in FILES), digest_size=6).hexdigest()
 
 
 def render_answers(facts: Mapping[str, Any], *, title: str) -> str:

@@ -139,12 +139,14 @@ class Budgeted:
 
     def _places(self) -> list[dict[str, float]]:
         """Every place on the line that any walk looked at, the end of the line first."""
-        places = [place for walk in self.walks for place in json.loads((walk / "line.json").read_text())]
+        places = [
+            place for walk in self.walks for place in json.loads((walk / "line.json").read_text(encoding="utf-8"))
+        ]
         return sorted({place["share"]: place for place in places}.values(), key=lambda place: -place["share"])
 
     def _pilots(self) -> list[dict[str, Any]]:
         runs: dict[tuple[str, float], list[dict[str, float]]] = {}
-        with (self.choice / "pilots.csv").open() as table:
+        with (self.choice / "pilots.csv").open(encoding="utf-8") as table:
             for row in csv.DictReader(table):
                 points = runs.setdefault((row["objective"], float(row["ratio"])), [])
                 points.append(

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from graft.page import accounts, panels, wording
 from graft.page.facts import ITEMS_SHOWN, divided
 from graft.page.panels import Axis, last_part, names_of, sort_of, status
-from graft.page.render import FOLDER, PARTS, fill
+from graft.page.render import fill
 
 SCRIPTS = ("tabs.js", "curves.js", "scale.js", "tokens.js")
-FILES = ("contrast.html", *PARTS, "page.css", *SCRIPTS)
 UNITS = {
     "token": {"nats": "nats per token", "things": "Vocabulary items", "each": "vocabulary items"},
     "span": {"nats": "nats per span", "things": "Spans", "each": "spans of text"},
 }
 COMPARED = {"fate": "compared", "meaning": "scored by both models"}
-
-
-def contrast_hash() -> str:
-    """Hash of the files that shape the page and are no modules."""
-    return hashlib.blake2b(b"\0".join((FOLDER / name).read_bytes() for name in FILES), digest_size=6).hexdigest()
 
 
 def render_contrast(facts: Mapping[str, Any], *, title: str) -> str:

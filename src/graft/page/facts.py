@@ -55,7 +55,7 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
         "training": materials.trained.facts,
         "curve": read_curve(materials.trained),
         "run": materials.trained.name,
-        "changes": json.loads((materials.findings / "forgetting.json").read_text()),
+        "changes": json.loads((materials.findings / "forgetting.json").read_text(encoding="utf-8")),
         "blame": read_blame(materials.findings, list(old)),
         "documents": sample_documents(old, new, materials.corpus),
         "scored": materials.after.facts["scored"],
@@ -77,7 +77,7 @@ def read_curve(trained: Artifact) -> dict[str, Any]:
 
     spikes: of each source [step, loss, what is usual there] where the loss stands out.
     """
-    entries = json.loads((trained / "curve.json").read_text())
+    entries = json.loads((trained / "curve.json").read_text(encoding="utf-8"))
     training = [entry for entry in entries if "loss" in entry]
     watched = [entry for entry in entries if "validation" in entry]
     shape = trained.facts["shape"]
@@ -105,7 +105,7 @@ def read_blame(findings: Artifact, sources: list[str]) -> dict[str, Any]:
     path = findings / "blame.json"
     if not path.exists():
         return {}
-    rows = json.loads(path.read_text())
+    rows = json.loads(path.read_text(encoding="utf-8"))
     return {name: divided([row for row in rows if row["source"] == name]) for name in sources}
 
 

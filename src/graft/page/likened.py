@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graft.page import accounts, wording
 from graft.page.alike import measure_of
 from graft.page.panels import last_part, names_of, status
-from graft.page.render import FOLDER, PARTS, fill
+from graft.page.render import fill
 from graft.page.ruler import Ruler
 
 SCRIPTS = ("tabs.js", "curves.js", "labels.js", "sorting.js", "likened.js")
-FILES = ("likened.html", "likened.css", *PARTS, "page.css", *SCRIPTS)
 TITLE = "How alike texts are to what the model was pre-trained on"
 CLAUSES = 4  # texts whose advice is set large; of more it is counted, and stands in the table
 ADVICE = {"adapt": ("gain", "✓"), "do not adapt": ("loss", "✕")}
 BORDERS = {"two_sample": "told_apart", "base_loss": "excess"}  # settings of the rule, by the measure they are for
-
-
-def likened_hash() -> str:
-    """Hash of the files that shape the page and are no modules."""
-    return hashlib.blake2b(b"\0".join((FOLDER / name).read_bytes() for name in FILES), digest_size=6).hexdigest()
 
 
 def render_likened(told: Mapping[str, Any], *, title: str = TITLE) -> str:

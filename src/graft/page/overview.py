@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graft.page import columns, wording
 from graft.page.lanes import lanes
 from graft.page.panels import status
-from graft.page.render import FOLDER, PARTS, fill
+from graft.page.render import fill
 from graft.probes.blame import CLASSES
 
 SCRIPTS = ("tabs.js", "curves.js", "labels.js", "sorting.js", "fronts.js", "overlaid.js")
-FILES = ("overview.html", *PARTS, "page.css", *SCRIPTS)
 SOURCES = columns.SOURCES
 LANES = 16  # runs that have a lane each in the lineage; of more it is said in words who uses what
 STRONGEST = 0.5  # opacity of the fullest cell: text on it keeps its contrast
-
-
-def overview_hash() -> str:
-    """Hash of the files that shape the page and are no modules."""
-    return hashlib.blake2b(b"\0".join((FOLDER / name).read_bytes() for name in FILES), digest_size=6).hexdigest()
 
 
 def render_overview(facts: Mapping[str, Any], *, title: str) -> str:

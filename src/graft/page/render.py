@@ -16,8 +16,6 @@ from graft.page import accounts, frontier, panels, wording
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("tabs.js", "curves.js", "reading.js", "labels.js", "frontier.js", "scale.js", "tokens.js")
-PARTS = ("frame.html", "macros.html", "blame.html", "ledger.html", "settings.html")  # that the pages share
-FILES = ("template.html", *PARTS, "page.css", *SCRIPTS)
 UNIT = {"nats": "nats per token", "things": "Vocabulary items"}
 POINTS_DRAWN = 800  # of a curve; more are averaged, which keeps the page small after a long run
 
@@ -74,11 +72,6 @@ def fill(template: str, scripts: Sequence[str], data: Any, **words: Any) -> str:
         **words,
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # file names may hold what UTF-8 cannot say
-
-
-def page_hash() -> str:
-    """Hash of the files that shape the page and are no modules: with them changed, a report is another report."""
-    return hashlib.blake2b(b"\0".join((FOLDER / name).read_bytes() for name in FILES), digest_size=6).hexdigest()
 
 
 def drawn(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,18 +10,12 @@ from graft.page import accounts, kept, matrices, wording
 from graft.page.matrices import MEASURES, names_of, ranked
 from graft.page.panels import Axis, last_part, marked_axis, status
 from graft.page.panels import names_of as names_of_paths
-from graft.page.render import FOLDER, PARTS, fill
+from graft.page.render import fill
 from graft.page.ruler import Ruler
 
 SCRIPTS = ("tabs.js", "curves.js", "labels.js", "sorting.js", "trade.js", "turns.js")
-FILES = ("stream.html", *PARTS, "page.css", *SCRIPTS)
 OVERALL = ("overall_performance", "overall_performance after 0")  # labels of the metric that methods are ranked by
 TICK_WIDTH = 26.0  # percent of an axis that the words of a tick take
-
-
-def stream_hash() -> str:
-    """Hash of the files that shape the page and are no modules."""
-    return hashlib.blake2b(b"\0".join((FOLDER / name).read_bytes() for name in FILES), digest_size=6).hexdigest()
 
 
 def render_stream(told: Mapping[str, Any], summary: Mapping[str, Any], *, title: str) -> str:

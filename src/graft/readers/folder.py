@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 from graft.core import mark
 from graft.core.errors import UsageError
@@ -50,13 +49,12 @@ def listing(path: Path, prefix: str = "") -> Listing:
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
     """The pieces of a file, by the reader of its suffix."""
-    return modules_of(file.suffix)[0].read(file, fields)
+    return importlib.import_module(reader_of(file.suffix)).read(file, fields)
 
 
-def modules_of(suffix: str) -> list[ModuleType]:
-    """The reader of this suffix, and the readers it leans on."""
-    names = {"json_whole": ["json_whole", "json_lines"]}.get(READERS[suffix], [READERS[suffix]])
-    return [importlib.import_module(f"graft.readers.{name}") for name in names]
+def reader_of(suffix: str) -> str:
+    """The module that reads files of this suffix."""
+    return f"graft.readers.{READERS[suffix]}"
 
 
 def suffix_of(name: str) -> str:

@@ -36,13 +36,12 @@ def write_page(path: Path, request: Similarity, told: Mapping[str, Any], store: 
 
 def _made(request: Similarity, told: Mapping[str, Any], store: Store) -> Artifact:
     from graft.law_verbs.words import json_text
-    from graft.page.likened import likened_hash
 
     answer = hashlib.blake2b(json_text(told).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    inputs: dict[str, Artifact | str] = {"answer": answer, "page": likened_hash()}
+    inputs: dict[str, Artifact | str] = {"answer": answer}
     inputs |= {f"likeness {one['text']}": store.get(one["artifact"]) for one in told["texts"]}
     inputs |= {f"run {one['run']}": store.get(one["report"]) for one in told["runs"]}
-    return store.make("similarity", request, inputs, ("page",), lambda draft: _build(draft, told))
+    return store.make("similarity", request, inputs, __name__, lambda draft: _build(draft, told))
 
 
 def _build(draft: Draft, told: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ def _read(name: str, report: Artifact, texts: Mapping[str, Artifact], model: str
     text = next((one for one, other in texts.items() if _contents(other) == mine), None)
     if text is None:
         return "its domain text is none of TEXT"
-    summary = json.loads((report / SUMMARY).read_text())
+    summary = json.loads((report / SUMMARY).read_text(encoding="utf-8"))
     domain = summary["domain"]
     if domain["change"] is None:
         return "its change is not a number"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from graft.core import answers, proportions
 from graft.core.answers import FILE
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
@@ -20,10 +18,7 @@ from graft.core.kind import WORDS, kind_of
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.embedded import quiz
-from graft.readers import question, suite
 from graft.readers.suite import Choosing, missing
-from graft.stages import asked as asked_module
-from graft.stages import part
 from graft.stages.asked import Asked, find_suites
 from graft.stages.part import Part, join_parts, notes_of
 from graft.stages.settle import recorded, settle_here
@@ -106,12 +101,13 @@ def answer(model: Base, suites: Sequence[str], settings: Answer = Answer(), *, s
         inputs[f"task {number}"] = f"{task.name} {task.identity}"
     if asked.notes:
         inputs["names"] = "; ".join(asked.notes)  # so that a run without them is not told them
-    from graft.stages import ask, harness
-
-    own = (sys.modules[__name__], asked_module, part, ask, harness)
-    code = (*own, answers, proportions, question, suite, quiz, "tensors")
     return store.make(
-        "answers", settings, inputs, code, lambda draft: _build(draft, model, asked, settings, suites), origins=origins
+        "answers",
+        settings,
+        inputs,
+        __name__,
+        lambda draft: _build(draft, model, asked, settings, suites),
+        origins=origins,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -103,15 +102,8 @@ def choose(
     check_same_precision({one.run.name: one.run for one in pilots})
     inputs: dict[str, Artifact | str] = {f"pilot {k}": one.run for k, one in enumerate(pilots)}
     inputs |= {"budget": f"{budget:.9g}", "tokens": str(tokens), "available": str(available)}
-    code = (
-        sys.modules[__name__],
-        sys.modules[Pilot.__module__],
-        "fitting",
-        type(settings.domain_law),
-        type(settings.general_law),
-    )
     return store.make(
-        "choice", settings, inputs, code, lambda draft: _build(draft, pilots, budget, tokens, available, settings)
+        "choice", settings, inputs, __name__, lambda draft: _build(draft, pilots, budget, tokens, available, settings)
     )
 
 
@@ -135,7 +127,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
     best = min(candidates, key=lambda one: one.reached)
     notes += [*_bold(best, base, budget), *_beyond(best, pilots)]
     _write_looks(draft, pilots, tokens)
-    (draft / "laws.json").write_text(json.dumps(as_json(fits), indent=1, allow_nan=False))
+    (draft / "laws.json").write_text(json.dumps(as_json(fits), indent=1, allow_nan=False), encoding="utf-8")
     objective = next(one.objective for one in pilots if one.name == best.objective)
     gain = 1 - best.reached / base["domain"]
     draft.facts |= {
@@ -180,7 +172,7 @@ def _beyond(best: Candidate, pilots: Sequence[Pilot]) -> list[str]:
 
 def _write_looks(draft: Draft, pilots: Sequence[Pilot], horizon: int) -> None:
     """pilots.csv: one row per look, a table that `graft law fit` reads."""
-    with (draft / "pilots.csv").open("w", newline="") as out:
+    with (draft / "pilots.csv").open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(LOOKED_AT)
         for one in pilots:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from graft.core import bootstrap
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.bootstrap import paired_change
 from graft.core.evidence import Evidence, read_evidence
@@ -45,12 +43,11 @@ def compare(
     check_same_precision(seen)
     inputs: dict[str, Artifact | str] = {f"seen {name}": artifact for name, artifact in seen.items()}
     inputs |= {"corpus": corpus, "extended": extended, "trained": trained, "notes": "\n".join(notes)}
-    code = (sys.modules[__name__], bootstrap, "metrics")
     return store.make(
         "comparison",
         settings,
         inputs,
-        code,
+        __name__,
         lambda draft: _build(draft, seen, corpus, extended, trained, settings, notes),
     )
 

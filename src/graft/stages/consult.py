@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +44,7 @@ def consult(teacher: Base, tokens: Artifact, names: Sequence[str], settings: Con
         "shortlists",
         settings,
         inputs,
-        (sys.modules[__name__], "tensors"),
+        __name__,
         lambda draft: _build(draft, teacher, tokens, sorted(names), settings),
         origins={"teacher": teacher.origin},
     )

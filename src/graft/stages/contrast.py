@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core import alignment, bootstrap
 from graft.core.alignment import Reading, Spans, Unit, align, words
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
@@ -100,12 +98,11 @@ def contrast(
         f"tokenizer {side}": one.tokenizer_fingerprint(store.prints) for side, one in zip(SIDES, bases, strict=True)
     }
     inputs |= {"reference": reference}
-    code = (sys.modules[__name__], alignment, bootstrap, Blame, LeftOut, Terms, "metrics")
     return store.make(
         "contrast",
         settings,
         inputs,
-        code,
+        __name__,
         lambda draft: _build(draft, bases, seen, corpus, settings, reference),
         origins={f"tokenizer {side}": one.origin for side, one in zip(SIDES, bases, strict=True)},
     )

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core import doc, ngrams
-from graft.core import split as splitting
+from graft.core import doc
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.ledger import Amount
@@ -127,8 +126,7 @@ def curate(docs: Mapping[str, Artifact], settings: Curate = Curate(), *, store: 
             raise UsageError(f'a source is called "{source}"', allowed="letters, digits, _, - and ., as in a file name")
     inputs: dict[str, Artifact | str] = {f"docs {source}": artifact for source, artifact in docs.items()}
     inputs["order"] = ", ".join(docs)
-    code = (Curate, doc, ngrams, splitting, *(type(step) for step in settings.steps))
-    return store.make("corpus", settings, inputs, code, lambda draft: _write(docs, settings, draft))
+    return store.make("corpus", settings, inputs, __name__, lambda draft: _write(docs, settings, draft))
 
 
 def _write(docs: Mapping[str, Artifact], settings: Curate, draft: Draft) -> None:

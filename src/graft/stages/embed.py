@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core import encoder, features
+from graft.core import encoder
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, UsageError
@@ -70,10 +69,9 @@ def embed(docs: Artifact, model: Base, settings: Embed = Embed(), *, store: Stor
         )
     settings = settle_here(settings)
     inputs = {"docs": docs, "model": model.fingerprint(store.prints)}
-    code = (sys.modules[__name__], features, encoder, "tensors")
     origins = {"model": model.origin}
     return store.make(
-        "features", settings, inputs, code, lambda one: _build(one, docs, model, settings), origins=origins
+        "features", settings, inputs, __name__, lambda one: _build(one, docs, model, settings), origins=origins
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -62,7 +61,7 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
         "evidence",
         settings,
         inputs,
-        (sys.modules[__name__], "tensors"),
+        __name__,
         lambda draft: _build(draft, model, tokens, settings, window),
         origins={"model": model.origin},
     )

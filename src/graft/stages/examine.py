@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
-from graft.core import bootstrap
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.evidence import Evidence, read_evidence
@@ -41,12 +39,11 @@ class Examine:
 def examine(before: Artifact, after: Artifact, settings: Examine = Examine(), *, store: Store) -> Artifact:
     """Kind "findings": one JSON file of rows per probe. Errors: UsageError when the texts are not the same."""
     check_same_precision({"before": before, "after": after})
-    code = (sys.modules[__name__], *map(type, settings.probes), "metrics", bootstrap)
     return store.make(
         "findings",
         settings,
         {"before": before, "after": after},
-        code,
+        __name__,
         lambda draft: _build(draft, before, after, settings),
     )
 
@@ -56,7 +53,7 @@ def _build(draft: Draft, before: Artifact, after: Artifact, settings: Examine) -
     _check_same_text(old, new)
     for probe in settings.probes:
         rows = probe(old, new)
-        (draft / f"{plugin_name(probe)}.json").write_text(json.dumps(rows, allow_nan=False))
+        (draft / f"{plugin_name(probe)}.json").write_text(json.dumps(rows, allow_nan=False), encoding="utf-8")
     draft.facts |= {"probes": [plugin_name(probe) for probe in settings.probes], "sources": list(old)}
 
 

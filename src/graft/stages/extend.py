@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 
-from graft.core import encoder, merges, spelling
-from graft.core.artifact import Artifact, Draft, Store
-from graft.core.base import TOKENIZER_FILES, Base
+from graft.core.artifact import Artifact, Draft, Store, digest
+from graft.core.base import GENERATION, TOKENIZER_FILES, Base
 from graft.core.encoder import Encoder
 from graft.core.errors import FaultError, UsageError
 from graft.core.merges import Learned, count_words, learn
@@ -61,11 +59,14 @@ def extend(base: Base, corpus: Artifact, settings: Growth = Growth(), *, store: 
     BPE, a source that is not there, and where no pair is frequent enough; FaultError where what was written does not
     read old text as the base does.
     """
+    inputs: dict[str, Artifact | str] = {"base": base.fingerprint(store.prints), "corpus": corpus}
+    if base.training_notes:  # they go along with the model
+        inputs["notes of the base"] = digest(base.training_notes)
     return store.make(
         "extend",
         settings,
-        {"base": base.fingerprint(store.prints), "corpus": corpus},
-        (sys.modules[__name__], merges, spelling, encoder, "tensors"),
+        inputs,
+        __name__,
         lambda draft: _build(draft, base, corpus, settings),
         origins={"base": base.origin},
     )
@@ -134,7 +135,7 @@ def texts_of(corpus: Artifact, source: str, split: str) -> Iterator[str]:
 
 def _named_ids(base: Base) -> list[int]:
     """Token ids that the model's configuration names; some name one that the tokenizer does not have."""
-    path = base.folder / "generation_config.json"
+    path = base.folder / GENERATION
     named: list[int] = []
     for key, value in [*base.config.items(), *(read_json(path).items() if path.exists() else ())]:
         if key.endswith("_token_id"):
@@ -209,7 +210,7 @@ def _write_tokenizer(base: Base, folder: Path, file: dict[str, Any]) -> None:
         (folder / name).unlink(missing_ok=True)
     (folder / "tokenizer.json").write_text(json.dumps(file, indent=2, ensure_ascii=False), encoding="utf-8")
     if base.training_notes:  # its peak rate is what an automatic rate returns to
-        (folder / "training.json").write_text(json.dumps(base.training_notes, indent=1))
+        (folder / "training.json").write_text(json.dumps(base.training_notes, indent=1), encoding="utf-8")
 
 
 def _check_tokenizer(base: Base, folder: Path, texts: Sequence[str]) -> None:

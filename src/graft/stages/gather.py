@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from graft.core import bootstrap
 from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.errors import UsageError
 from graft.core.settings import check_choices
-from graft.page.overview import overview_hash, render_overview
-from graft.stages import front, given, kin, outcome, pair, recount, tabled
+from graft.page.overview import render_overview
+from graft.stages import front, given, kin, pair, recount
 from graft.stages.front import fronts, sentence
 from graft.stages.given import Given
 from graft.stages.kin import ancestry
@@ -61,7 +59,7 @@ class Request:
 
 def gather(request: Request, settings: Gather = Gather(), *, store: Store) -> Artifact:
     """Kind "overview": summary.json and report.html, a page that needs nothing but itself, and links to others."""
-    inputs: dict[str, Artifact | str] = {"page": overview_hash(), "title": request.title}
+    inputs: dict[str, Artifact | str] = {"title": request.title}
     for one in request.given:
         inputs[f"run {one.label}"] = one.artifact or f"summary {digest(one.summary)}"
         if one.artifact and one.artifact.kind == "train":
@@ -71,10 +69,7 @@ def gather(request: Request, settings: Gather = Gather(), *, store: Store) -> Ar
             inputs[f"there of {one.label}"] = f"{len(there)} artifacts, {digest(there)}"
     inputs |= {"allowed": str(request.allowed), "links": json.dumps(request.links), "notes": "\n".join(_found(request))}
     inputs["named"] = json.dumps({one.label: one.named for one in request.given})
-    parts = (sys.modules[__name__], front, given, kin, outcome, pair, recount, tabled, bootstrap)
-    return store.make(
-        "overview", settings, inputs, (*parts, "metrics", "page"), lambda draft: _build(draft, request, settings)
-    )
+    return store.make("overview", settings, inputs, __name__, lambda draft: _build(draft, request, settings))
 
 
 def _found(request: Request) -> list[str]:

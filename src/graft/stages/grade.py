@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,15 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from graft.core import answers, bootstrap, proportions
+from graft.core import answers
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.proportions import Answered, Means, coin, holm, mcnemar, over_items, over_tasks, wilson
 from graft.core.runtime import described
 from graft.core.settings import check_choices, to_json
-from graft.page.answered import answered_hash, render_answers
-from graft.stages import graded as graded_module
-from graft.stages import verdict
+from graft.page.answered import render_answers
 from graft.stages.graded import Graded, changed, items_of, shown_items
 from graft.stages.settle import check_same_precision
 from graft.stages.verdict import called, named, notes_of, sentence
@@ -54,14 +51,13 @@ def grade(graded: Graded, settings: Grade = Grade(), *, store: Store) -> Artifac
     McNemar's exact test, corrected over tasks (Holm); of all items by that test and the interval of the change, both;
     of the mean of tasks likewise, by a sign test of its own. Definitions are in graft.core.proportions.
     """
-    inputs: dict[str, Artifact | str] = {"answers": graded.answers, "page": answered_hash()}
+    inputs: dict[str, Artifact | str] = {"answers": graded.answers}
     if graded.others:
         inputs["against"] = graded.others
         check_same_precision({graded.model: graded.answers, f"{graded.against} (--against)": graded.others})
-    inputs |= {"models": f"{graded.model} {graded.against}".strip(), "suites": json.dumps(list(graded.suites))}
+    inputs |= {"models": json.dumps([graded.model, graded.against]), "suites": json.dumps(list(graded.suites))}
     inputs |= {"notes": "\n".join(graded.notes)}
-    code = (sys.modules[__name__], graded_module, verdict, answers, bootstrap, proportions, "page")
-    return store.make("report", settings, inputs, code, lambda draft: _build(draft, graded, settings))
+    return store.make("report", settings, inputs, __name__, lambda draft: _build(draft, graded, settings))
 
 
 def _build(draft: Draft, graded: Graded, settings: Grade) -> None:

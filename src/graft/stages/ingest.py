@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,14 +19,11 @@ from graft.core.errors import UsageError, nearest
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Amount
 from graft.core.progress import Progress
-from graft.embedded import docstrings, questions
 from graft.embedded import text as embedded
-from graft.readers import dialogue as dialogues
-from graft.readers import folder, hub, opened, piece, row
+from graft.readers import folder, hub
 from graft.readers.folder import ALLOWED, Listing, listing, read, shown
 from graft.readers.piece import NO_FIELD, Fields, Piece
 
-READING = (doc, dialogue, dialogues, folder, opened, piece, row)  # with the reader of each format, what decides a text
 TABLE = "docs.parquet"
 BATCH_BYTES = 32_000_000  # of text held before it is written as a row group
 BATCH_ROWS = 20_000
@@ -81,12 +77,9 @@ class Intake:
         return f"{shown(where)} ({count})"
 
     @property
-    def code(self) -> list[ModuleType]:
-        """The modules that turn these files into text."""
-        if self.embedded:
-            return [embedded, docstrings, questions]
-        suffixes = sorted({file.suffix for file in self.found.files})
-        return [module for suffix in suffixes for module in folder.modules_of(suffix)]
+    def readers(self) -> list[str]:
+        """The modules that read these files."""
+        return [folder.reader_of(suffix) for suffix in sorted({file.suffix for file in self.found.files})]
 
     def pieces(self, fields: Fields) -> Iterator[tuple[int, Piece]]:
         """(bytes read since the last piece, piece), in reading order."""
@@ -119,12 +112,12 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
     for number, intake in enumerate(intakes):
         inputs[f"path {number}"] = _identity(intake, store.prints)
         origins[f"path {number}"] = intake.origin
-    code = dict.fromkeys((Ingest, *READING, *(part for intake in intakes for part in intake.code)))
+    readers = dict.fromkeys(reader for intake in intakes for reader in intake.readers)
     return store.make(
         "docs",
         settings,
         inputs,
-        tuple(code),
+        (__name__, *readers),
         lambda draft: _write(intakes, source, settings, draft),
         origins=origins,
     )
@@ -160,9 +153,9 @@ def _local(path: str) -> Path:
 
 
 def _identity(intake: Intake, prints: Fingerprints) -> str:
-    """Names and contents of the files; versions of the packages that embedded text comes from."""
+    """Names and contents of the files; versions and modules of the packages that embedded text comes from."""
     if intake.embedded:
-        return intake.embedded.identity
+        return f"{intake.embedded.identity}; {intake.embedded.extent}"
     names = "\n".join(file.name for file in intake.found.files)
     return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,9 +66,7 @@ class Initialize:
 
 def initialize(corpus: Artifact, settings: Initialize = Initialize(), *, store: Store) -> Artifact:
     """Kind "base": `model/` in Hugging Face form, with a tokenizer that has read the corpus's training split."""
-    return store.make(
-        "base", settings, {"corpus": corpus}, (sys.modules[__name__],), lambda draft: _build(draft, corpus, settings)
-    )
+    return store.make("base", settings, {"corpus": corpus}, __name__, lambda draft: _build(draft, corpus, settings))
 
 
 def _build(draft: Draft, corpus: Artifact, settings: Initialize) -> None:
@@ -159,7 +156,7 @@ def _train_tokenizer(folder: Path, corpus: Artifact, settings: Initialize) -> No
         "clean_up_tokenization_spaces": False,
         "model_max_length": settings.window,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(notes, indent=1))
+    (folder / "tokenizer_config.json").write_text(json.dumps(notes, indent=1), encoding="utf-8")
 
 
 def _texts(corpus: Artifact, limit: int):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
-from graft.core import answers, bootstrap, labels, scores, sightings
 from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.errors import UsageError
 from graft.core.labels import labelled
 from graft.core.shelf import Shelf, plugin_name
-from graft.page.streamed import render_stream, stream_hash
-from graft.stages import quizzed as suites
-from graft.stages import standing
+from graft.page.streamed import render_stream
 from graft.stages.settle import check_same_precision
 from graft.stages.standing import COSTS, MEASURES, Learned, Standing
 from graft.stream_metrics.backward_transfer import BackwardTransfer
@@ -74,19 +70,17 @@ def judge(
     check_same_precision({"the base": start} | scored)
     inputs: dict[str, Artifact | str] = {"start": start, "base": base, "notes": "\n".join(notes)}
     inputs |= {"quizzed": quizzed} if quizzed else {}
-    inputs |= {"paths": digest(dict(paths or {})), "page": stream_hash()}
+    inputs["paths"] = digest(dict(paths or {}))
     for one in learned:
         for number, turn in enumerate(one.turns, 1):
             at = f"{one.label}, seed {one.seed}, turn {number}"
             inputs |= {f"{at}: {name}": one for name, one in turn.artifacts.items()} if turn else {at: "waited"}
-    code = (sys.modules[__name__], bootstrap, standing, suites, scores, sightings, labels, answers, "metrics", "page")
-    code += tuple(map(type, settings.metrics))
     whole = {"runtime": start.facts["runtime"], "base": base, "paths": dict(paths or {}), "notes": list(notes)}
     return store.make(
         "stream",
         settings,
         inputs,
-        code,
+        __name__,
         lambda draft: _build(draft, Standing.of(start, learned, settings, quizzed), settings, whole),
     )
 

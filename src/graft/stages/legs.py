@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from graft.core.artifact import Artifact, code_hash
+from graft.core.artifact import Artifact
 from graft.core.base import Base
+from graft.core.code_identity import code_identity
 from graft.core.errors import FaultError, UsageError
 from graft.core.family import Family, made_as
 from graft.core.fingerprint import Fingerprints, Unread
@@ -127,8 +128,9 @@ class Leg:
 
     @property
     def same_code(self) -> bool:
-        """Whether the code that decides batches is that of the run, to the byte; else numbers alone agree."""
-        return self.run.manifest["code"].get("tensors") == code_hash("tensors")
+        """Whether every module that decides batches is as it was for the run; else numbers alone agree."""
+        then = self.run.manifest["code"].get("modules", {})
+        return set(code_identity((Sampler.__module__,)).modules.values()) <= set(then.values())
 
     def places(self, source: str, documents: np.ndarray) -> Places:
         """Where in the whole run these documents of a source were read; documents: as in its `TokenSource`."""
@@ -138,7 +140,7 @@ class Leg:
     def curve(self) -> dict[int, dict[str, Any]]:
         """What was noted after each step, by its number from 1: loss ([total, count] by source), rate, norm."""
         path = self.run / "curve.json"
-        entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         return {int(entry["step"]): entry for entry in entries}
 
     def _there(self) -> Artifact:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
-from graft.core import features, ngrams
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.features import Features, read_features
@@ -59,9 +57,8 @@ def liken(text: Artifact, reference: Artifact, settings: Liken = Liken(), *, sto
             where=f"{text.name}, {reference.name}",
             do="embed both with one model and the same settings",
         )
-    code = (sys.modules[__name__], features, ngrams, *map(type, settings.measures))
     inputs = {"text": text, "reference": reference}
-    return store.make("likeness", settings, inputs, code, lambda draft: _build(draft, text, reference, settings))
+    return store.make("likeness", settings, inputs, __name__, lambda draft: _build(draft, text, reference, settings))
 
 
 def _read_by(one: Artifact) -> tuple[object, object]:
@@ -70,7 +67,7 @@ def _read_by(one: Artifact) -> tuple[object, object]:
 
 def read_likeness(artifact: Artifact) -> list[dict[str, Any]]:
     """The rows of `measured`."""
-    return json.loads((artifact / "likeness.json").read_text())
+    return json.loads((artifact / "likeness.json").read_text(encoding="utf-8"))
 
 
 def _build(draft: Draft, text: Artifact, reference: Artifact, settings: Liken) -> None:
@@ -78,7 +75,7 @@ def _build(draft: Draft, text: Artifact, reference: Artifact, settings: Liken) -
     rows = [
         measured(measure, *sides, settings.draws, settings.seed) for measure in track(settings.measures, "comparing")
     ]
-    (draft / "likeness.json").write_text(json.dumps(rows, allow_nan=False))
+    (draft / "likeness.json").write_text(json.dumps(rows, allow_nan=False), encoding="utf-8")
     common = len(set(sides[0].texts) & set(sides[1].texts))
     draft.facts |= {"documents": [len(side) for side in sides], "in both": common}
 

@@ -118,7 +118,7 @@ class Pilot:
         """{tokens, size, domain, general} at every look, the base first; losses: nats per token of validation text."""
         size = float(self.run.facts["num_parameters"])
         per_step = self.run.facts["shape"]["rows"] * self.run.facts["shape"]["window"]
-        entries = json.loads((self.run / "curve.json").read_text())
+        entries = json.loads((self.run / "curve.json").read_text(encoding="utf-8"))
         return [
             {"tokens": entry["step"] * per_step, "size": size}
             | {name: total / count for name, (total, count) in entry["validation"].items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,7 +63,7 @@ def pool(
         "corpus",
         settings,
         inputs,
-        (sys.modules[__name__], doc, ngrams),
+        __name__,
         lambda draft: _write(draft, docs, reference, list(known.values()), settings),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError
 from graft.core.runtime import described
-from graft.page.contrasted import contrast_hash, render_contrast
+from graft.page.contrasted import render_contrast
 from graft.page.wording import marked
 
 SORTS = {"word": "the word", "item": "the item"}
@@ -54,14 +53,12 @@ class Shown:
 
 def present(shown: Shown, settings: Present = Present(), *, store: Store) -> Artifact:
     """Kind "report": summary.json and report.html, a page that needs nothing but itself."""
-    inputs: dict[str, Artifact | str] = {"contrast": shown.contrast, "corpus": shown.corpus, "page": contrast_hash()}
+    inputs: dict[str, Artifact | str] = {"contrast": shown.contrast, "corpus": shown.corpus}
     inputs |= {f"tokens {side}": one for side, one in zip(("before", "after"), shown.tokens, strict=True)}
     inputs |= {f"evidence {side}": one for side, one in zip(("before", "after"), shown.seen, strict=True)}
-    inputs |= {"models": " ".join(shown.models), "paths": json.dumps(dict(shown.paths))}
+    inputs |= {"models": json.dumps(shown.models), "paths": json.dumps(dict(shown.paths))}
     inputs |= {"reference": shown.reference, "notes": "\n".join(shown.notes)}
-    return store.make(
-        "report", settings, inputs, (sys.modules[__name__], "page"), lambda draft: _build(draft, shown, settings)
-    )
+    return store.make("report", settings, inputs, __name__, lambda draft: _build(draft, shown, settings))
 
 
 def _build(draft: Draft, shown: Shown, settings: Present) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -125,11 +124,11 @@ def _gain(points: Sequence[Point], mixture: Mapping[str, float]) -> float:
 
 
 def range_test(
-    training: Training, settings: RangeTest, inputs: Mapping[str, Any], code: tuple[Any, ...], meet: Meet, store: Store
+    training: Training, settings: RangeTest, inputs: Mapping[str, Any], meet: Meet, store: Store
 ) -> Artifact:
     """Kind "range-test": facts with `rate` (the peak picked), `top`, the rule, and every point.
 
-    inputs, code: what decides the training. Settings that no step of the test reads (its length, its schedule, how
+    inputs: what decides the training. Settings that no step of the test reads (its length, its schedule, how
     often it is watched) are no part of the identity, so that changing them does not test anew.
     """
     shape = training.shape
@@ -144,7 +143,7 @@ def range_test(
         "range-test",
         identity,
         {**inputs, "sizes": digest(sizes)},
-        (*(part for part in code if part is not type(asked.schedule)), sys.modules[__name__]),
+        __name__,
         lambda draft: _build(draft, training, settings, rates),
         origins={"base": training.base.origin},
         together=meet,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core import decoding, doc
+from graft.core import doc
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.decoding import sound_text, text_tokens
@@ -22,7 +21,6 @@ from graft.core.kind import WORDS, kind_of
 from graft.core.ledger import Amount
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
-from graft.readers import piece as pieces
 from graft.readers.piece import piece
 from graft.stages.ingest import TABLE
 from graft.stages.settle import settle_here
@@ -149,12 +147,11 @@ def recall(base: Base, settings: Recall = Recall(), source: str = "general", *, 
             do="give general text of your own",
         )
     inputs = {"source": source, "base": base.fingerprint(store.prints)}
-    code = (sys.modules[__name__], doc, pieces, decoding, "tensors")
     return store.make(
         "docs",
         settings,
         inputs,
-        code,
+        __name__,
         lambda draft: _write(draft, base, settings, source, start),
         origins={"base": base.origin},
     )

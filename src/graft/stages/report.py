@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from graft.core.split import Split
 from graft.page.cautions import cautions
 from graft.page.facts import Materials, gather_facts
 from graft.page.provenance import provenance
-from graft.page.render import page_hash, render_page
+from graft.page.render import render_page
 
 READ_BY_BASE = "embedded:prose"  # how paths begin whose text the embedded base was trained on
 
@@ -31,17 +30,17 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
         name: getattr(materials, name) for name in ("corpus", "tokens", "trained", "before", "after", "findings")
     }
     inputs |= {"base": materials.base, "paths": json.dumps(dict(materials.paths)), "notes": "\n".join(materials.notes)}
-    inputs["page"] = page_hash()
     if materials.budgeted:
         inputs |= {"choice": materials.budgeted.choice, "taken": str(materials.budgeted.taken)}
         inputs |= {f"walk {k}": walk for k, walk in enumerate(materials.budgeted.walks)}
-    code = (sys.modules[__name__], Split, "page")
-    return store.make("report", settings, inputs, code, lambda draft: _build(draft, materials, settings))
+    return store.make("report", settings, inputs, __name__, lambda draft: _build(draft, materials, settings))
 
 
 def _build(draft: Draft, materials: Materials, settings: Report) -> None:
     summary = summarize(materials)
-    (draft / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False))
+    (draft / "summary.json").write_text(
+        json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8"
+    )
     page = render_page(gather_facts(materials, summary), title=settings.title)
     (draft / "report.html").write_text(page, encoding="utf-8")
     draft.facts |= {"verdict": summary["verdict"]}
@@ -70,7 +69,9 @@ def summarize(materials: Materials) -> dict[str, Any]:
     ratio: share of the trained tokens that were domain text. tokens: trained on, per source (0: only measured).
     """
     trained = materials.trained
-    changes = {row["source"]: row for row in json.loads((materials.findings / "forgetting.json").read_text())}
+    changes = {
+        row["source"]: row for row in json.loads((materials.findings / "forgetting.json").read_text(encoding="utf-8"))
+    }
     split = split_of(materials)
     summary: dict[str, Any] = {
         "verdict": sentence(changes),

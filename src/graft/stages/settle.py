@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from graft.core import runtime as deciding
 from graft.core.artifact import Artifact, Draft, NotMade, Store
 from graft.core.errors import UsageError
 from graft.core.runtime import Computed, Precision, Runtime, runtime, slow_bf16
@@ -32,9 +30,8 @@ def settle(settings: T, store: Store, inputs: Mapping[str, Artifact | str] = {})
             tell(f"{runtime(precision)} (precision set by hand)")
         return settings
     known = {type(settings).__name__: _without(to_json(settings), "out")}
-    code = (sys.modules[__name__], deciding)
     try:
-        kept = store.make("runtime", known, inputs, code, _build)
+        kept = store.make("runtime", known, inputs, __name__, _build)
     except NotMade:
         tell(str(runtime()))
         return settle_here(settings)

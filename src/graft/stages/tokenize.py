@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core import dialogue, dialogue_encoder, edges, encoder, shard_writer, template
+from graft.core import dialogue
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.dialogue import Dialogue
@@ -76,12 +75,11 @@ def tokenize(corpus: Artifact, base: Base, settings: Tokenize = Tokenize(), *, s
     written = chat_template(base, settings.template) if settings.chat == "template" else None
     if written:
         inputs["template"] = doc_id(written.identity)
-    code = (sys.modules[__name__], dialogue, dialogue_encoder, edges, encoder, shard_writer, template)
     return store.make(
         "tokens",
         settings,
         inputs,
-        code,
+        __name__,
         lambda draft: _write(draft, corpus, base, settings, written),
         origins={"tokenizer": base.origin},
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from graft.core import association, seed, special
 from graft.core.artifact import Artifact, Store, digest
 from graft.core.base import Base
 from graft.core.errors import UsageError
@@ -238,13 +236,6 @@ def train(
             inputs[f"beside the base: {name}"] = store.prints.of([base.folder / name], base.folder)
     adapters = {f"adapter {number}": folder for number, folder in enumerate(reads_of(settings.tuning), 1)}
     inputs |= {name: _adapter_fingerprint(folder, store) for name, folder in adapters.items()}
-    code = (
-        sys.modules[__name__],
-        Training,
-        *map(type, (settings.objective, settings.tuning, settings.schedule)),
-        "tensors",
-        *(association, seed, special),  # what objectives draw and choose by
-    )
     named = sources(tokens)
     domain, share = next(iter(mixture.items()))
     trainable = trainable_tokens(base, named[domain], settings)
@@ -254,21 +245,22 @@ def train(
         inputs["shortlists"] = shortlists
     if settings.range_test:
         tried = Training(base, tokens, mixture, settings, shape, shortlists)
-        tested = range_test(tried, settings.range_test, inputs, code, _meet, store)
+        tested = range_test(tried, settings.range_test, inputs, _meet, store)
         inputs["range test"] = tested
         shape = replace(settings, range_test=None, rate=tested.facts["rate"]).shape(base, trainable, share)
+    inputs["notes of the base"] = digest(Training(base, tokens, mixture, settings, shape).notes_from_base)
     known, begin = _known(settings, draws=_draws(base, settings)), None
     if settings.decay_now:
         trunk = replace(known, decay_now=None)
         trunk_inputs = inputs | {"shape": _sizes(replace(shape, steps=shape.scheduled))}
-        name, begin = _branch_point(store.places("train", trunk, trunk_inputs, code), settings)
-        inputs["trunk"], code = name, (*code, DecayNow)
+        name, begin = _branch_point(store.places("train", trunk, trunk_inputs, __name__), settings)
+        inputs["trunk"] = name
     inputs["shape"] = _sizes(shape)
     return store.make(
         "train",
         known,
         inputs,
-        code,
+        __name__,
         Training(base, tokens, mixture, settings, shape, shortlists, begin),
         origins={"base": base.origin} | adapters,
         together=_meet,

@@ -67,14 +67,20 @@ class Training:
     def notes_for_next(self, run: Run) -> dict[str, Any]:
         """What a training that starts from the outcome wants to know: the rate it stopped at, and the peak of the
         pre-training, which an automatic rate is a share of."""
-        from graft.stages.train import peak_rate
-
+        before = self.notes_from_base
         return {
-            "peak_lr": peak_rate(self.base),
+            "peak_lr": before["peak_lr"],
             "final_lr": run.curve[-1]["rate"],
-            "tokens": int(self.base.training_notes.get("tokens") or 0) + self.shape.tokens,
+            "tokens": before["tokens"] + self.shape.tokens,
             "from": self.base.name,
         }
+
+    @property
+    def notes_from_base(self) -> dict[str, Any]:
+        """What is handed on of how the base was trained; it lies beside the weights and is no part of them."""
+        from graft.stages.train import peak_rate
+
+        return {"peak_lr": peak_rate(self.base), "tokens": int(self.base.training_notes.get("tokens") or 0)}
 
     def open(self, folder: Path) -> tuple[Run, list[str]]:
         """The run at its beginning, which keeps its checkpoints in `folder`, and notes on how it computes."""

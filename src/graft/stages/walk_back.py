@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graft.core import bootstrap
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.bootstrap import change_bound
@@ -96,12 +94,11 @@ def walk_back(
     """
     settings = settle_here(settings)
     inputs = {"base": base.fingerprint(store.prints), "trained": trained, "tokens": tokens, "budget": f"{budget:.9g}"}
-    code = (sys.modules[__name__], bootstrap, "tensors")
     return store.make(
         "walked",
         settings,
         inputs,
-        code,
+        __name__,
         lambda draft: _build(draft, base, trained, tokens, budget, settings),
         origins={"base": base.origin},
     )
@@ -155,8 +152,10 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         texts_BT = pack_documents(named[names[0]], choices[names[0]].documents_D[:3], window).tokens_BT[:3, :64]
         save_model(model_at(chosen), base.folder, draft / "model", texts_BT)
         notes = trained / "model" / "training.json"
-        write_whole(draft / "model" / "training.json", notes.read_text())
-    (draft / LINE).write_text(json.dumps([vars(place) for place in places], indent=1, allow_nan=False))
+        write_whole(draft / "model" / "training.json", notes.read_text(encoding="utf-8"))
+    (draft / LINE).write_text(
+        json.dumps([vars(place) for place in places], indent=1, allow_nan=False), encoding="utf-8"
+    )
     draft.facts |= {
         "share": chosen,
         "bound": next((place.general_bound for place in places if place.share == chosen), 0.0),

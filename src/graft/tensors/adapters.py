@@ -62,11 +62,11 @@ class Adapter:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
         self.peft.peft_config["default"].save_pretrained(str(folder), inference_mode=True)
-        written = json.loads((folder / CONFIG).read_text())
+        written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         ordered = {
             key: sorted(value) if key.endswith("_modules") and value else value for key, value in written.items()
         }
-        (folder / CONFIG).write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n")
+        (folder / CONFIG).write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def merge(self) -> None:
         """Put the product of the adapters into the weights they stand beside, and take the adapters out."""

@@ -41,7 +41,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
 
 def facts_of(checkpoint: Path) -> dict[str, Any]:
     """What was kept beside the tensors: `step` and whatever else was given."""
-    return json.loads((checkpoint / FACTS).read_text())
+    return json.loads((checkpoint / FACTS).read_text(encoding="utf-8"))
 
 
 def save_checkpoint(folder: Path, model: Model, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> Path:

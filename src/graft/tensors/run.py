@@ -184,7 +184,7 @@ class Run:
     def _facts(self) -> dict[str, Any]:
         tokens = self.sampler.tokens_by_source(self.steps)
         if rank() == 0:
-            (self.folder / "curve.json").write_text(json.dumps(self.curve, allow_nan=False))
+            (self.folder / "curve.json").write_text(json.dumps(self.curve, allow_nan=False), encoding="utf-8")
         total = sum(tokens.values())
         return {
             "tokens": tokens,
@@ -220,7 +220,9 @@ def forget_peak(model: Model) -> None:
     elif sys.platform == "linux":
         with suppress(OSError, AttributeError):  # another C library, or a /proc that may not be written
             ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets the peak back to what is held now
+            Path("/proc/self/clear_refs").write_text(
+                "5", encoding="utf-8"
+            )  # proc(5): sets the peak back to what is held now
 
 
 def peak_memory(model: Model) -> int:

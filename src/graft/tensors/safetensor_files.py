@@ -46,7 +46,7 @@ def write_weights(weights: Mapping[str, Tensor], folder: Path, stored: torch.dty
         total = sum(_size(weight, stored) for weight in weights.values())
         places = {one: name for name, inside in zip(names, files, strict=True) for one in inside}
         index = {"metadata": {"total_size": total}, "weight_map": places}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _filled(weights: Mapping[str, Tensor], stored: torch.dtype, largest: int) -> list[list[str]]:

@@ -78,7 +78,7 @@ def write_shortlists(model: Model, kept: Kept, *, temperature: float, window: in
         for first in range(0, int(kept.source.pairs_D[d]), window)
     ]
     mark = kept.folder / f"{kept.source.name}.done.json"
-    done = json.loads(mark.read_text()) if mark.exists() else 0
+    done = json.loads(mark.read_text(encoding="utf-8")) if mark.exists() else 0
     ids, nats = kept.maps("r+" if done else "w+")
     for block in range(0, len(pieces), BLOCK):
         of_block = pieces[block : block + BLOCK]

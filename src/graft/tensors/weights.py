@@ -105,15 +105,15 @@ def _untied(hf: PreTrainedModel) -> dict[str, Tensor]:
 
 def stored_type(folder: Path) -> torch.dtype:
     """The type a model folder says its weights are in; float32 where it does not say."""
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
     return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def _say_type(config_path: Path, stored: torch.dtype) -> None:
     """transformers notes the type of the weights in memory; the file's is what counts."""
-    config = json.loads(config_path.read_text()) | {"dtype": str(stored).removeprefix("torch.")}
-    config_path.write_text(json.dumps(config, indent=2) + "\n")
+    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": str(stored).removeprefix("torch.")}
+    config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _round(weight: Tensor, stored: torch.dtype) -> Tensor:
