@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from command import call
 from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
 from graft.jobs.adapt import ANSWERS_NOTE, PAIRS_NOTE, Adapt
@@ -132,11 +132,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             if isinstance(read_recipe(RECIPES[name]), Budget):  # as the job inside it knows them
                 changes = {f"adapt.{key}": value for key, value in (changes | FEW_SCORED).items()} | ENOUGH_STEPS
             said = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
-            process = subprocess.run(
-                [sys.executable, "-m", "graft", "run", str(RECIPES[name]), "--store", "store", *said],
-                capture_output=True, text=True, timeout=900, check=False, cwd=folder,
-                env=os.environ | {"COLUMNS": "200"},
-            )  # fmt: skip
+            process = call("run", RECIPES[name], "--store", "store", *said, cwd=folder, COLUMNS="200")
             assert process.returncode == 0, process.stderr[-2000:]
             done[name] = folder / "runs" / name
         return done[name]
