@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from pathlib import Path
@@ -30,13 +29,13 @@ def test_a_process_of_its_own_says_the_same(words: list[str], status: int, tmp_p
     inside, outside = (run(*words, cwd=tmp_path, COLUMNS="100") for run in (call, call_process))
     assert inside.returncode == outside.returncode == status
     for mine, other in ((inside.stdout, outside.stdout), (inside.stderr, outside.stderr)):
-        assert mine == re.sub("python -m graft", "graft", other)
+        assert mine == other
     assert "Traceback" not in outside.stderr
 
 
 def test_a_fault_ends_with_1_and_what_was_not_foreseen_leaves_its_traceback(monkeypatch) -> None:
     def broken(error: BaseException):
-        def app() -> None:
+        def app(**_: str) -> None:
             raise error
 
         return app
