@@ -18,6 +18,7 @@ import yaml
 from command import call
 from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
+from graft.embedded.text import Embedded
 from graft.jobs.adapt import ANSWERS_NOTE, PAIRS_NOTE, Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.stream import Stream
@@ -29,9 +30,12 @@ PAGE = HOUSE / "docs" / "objectives.md"
 SHELVES = ("objectives", "tunings", "schedules")
 ENTRIES = [(shelf, name) for shelf in ("objectives", "tunings") for name in Shelf(shelf).names()]
 
-# As little as still goes through every stage. Of the tokens of a step, two steps at most.
-FEW = {"train.tokens": 4096, "train.evaluations": 1, "train.validation_tokens": 1000}
+# As little as still goes through every stage. Of the tokens of a step, two steps at most; of the embedded texts, every
+# so many-th module. In float32, which every processor multiplies well.
+FEW = {"train.tokens": 4096, "train.evaluations": 1, "train.validation_tokens": 1000, "train.precision": "fp32"}
+MODULES = 10
 ENOUGH_STEPS = {"adapt.train.tokens": 16 * 512, "adapt.train.rows": 1, "pilots.share": 1.0, "pilots.ratios": [1.0, 0.5]}
+ENOUGH_STEPS |= {"pilots.looks": 3, "pilots.validation_tokens": 1000, "walk_back.max_tokens": 1000}
 FEW_SCORED = {"evaluate.max_tokens": 2000}
 OWN = {
     "embedded_base": {"text": "embedded:prose"},  # a fifth of the text that it is for
@@ -116,9 +120,14 @@ Run = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a recipe, and before it those whose outcome it reads, by command line in one working folder."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Runs a recipe, and before it those whose outcome it reads, by command line in one working folder.
+
+    The texts are those that the recipes name, thinned; they are read whole in test_embedded_text.py.
+    """
     folder = tmp_path_factory.mktemp("recipes")
+    thinned = pytest.MonkeyPatch()
+    thinned.setattr(Embedded, "named", lambda name: Embedded(name, every=MODULES))
     done: dict[str, Path] = {}
 
     def run_one(name: str) -> Path:
@@ -137,7 +146,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             done[name] = folder / "runs" / name
         return done[name]
 
-    return run_one
+    yield run_one
+    thinned.undo()
 
 
 @pytest.mark.slow
