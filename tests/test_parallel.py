@@ -268,12 +268,10 @@ def test_a_rank_killed_at_a_step_is_resumed_by_any_number(world, tmp_path):
         together(tmp_path / name, [job], tmp_path / name / "store", fatal=fatal)
         [checkpoint] = (tmp_path / name / "store").glob("drafts/train-*/checkpoints/step-????????")
         assert int(checkpoint.name[5:]) == fatal - 1
-        started = time.time()
         if ranks == 1:
             resumed = job.alone(tmp_path / name / "store")
         else:
             [resumed] = together(tmp_path / name, [job], tmp_path / name / "store")
-        assert time.time() - started < 100
         assert resumed.name == whole.name
         assert_close(curve(resumed), curve(whole))
         if ranks == 2:

@@ -32,15 +32,24 @@ ENTRIES = [(shelf, name) for shelf in ("objectives", "tunings") for name in Shel
 
 # As little as still goes through every stage. Of the tokens of a step, two steps at most; of the embedded texts, every
 # so many-th module. In float32, which every processor multiplies well.
-FEW = {"train.tokens": 4096, "train.evaluations": 1, "train.validation_tokens": 1000, "train.precision": "fp32"}
+FEW = {"train.tokens": 2048, "train.evaluations": 1, "train.validation_tokens": 400, "train.precision": "fp32"}
 MODULES = 10
-ENOUGH_STEPS = {"adapt.train.tokens": 16 * 512, "adapt.train.rows": 1, "pilots.share": 1.0, "pilots.ratios": [1.0, 0.5]}
-ENOUGH_STEPS |= {"pilots.looks": 3, "pilots.validation_tokens": 1000, "walk_back.max_tokens": 1000}
-FEW_SCORED = {"evaluate.max_tokens": 2000}
+ENOUGH_STEPS = {
+    "adapt.train.tokens": 16 * 128,
+    "adapt.train.window": 128,
+    "adapt.train.rows": 1,
+    "pilots.share": 1.0,
+    "pilots.ratios": [1.0, 0.5],
+}
+ENOUGH_STEPS |= {"pilots.looks": 3, "pilots.validation_tokens": 400, "walk_back.max_tokens": 500}
+FEW_SCORED = {"evaluate.max_tokens": 1000}
 OWN = {
     "embedded_base": {"text": "embedded:prose"},  # a fifth of the text that it is for
     "recall": {"recall.tokens": 6000, "recall.limit": 63},
     "extend": {"growth.tokens": 20},
+    "range_test": {"train.range_test.steps": 8},
+    "ewc": {"train.objective.anchor.fisher_rows": 4},
+    "stream": {"train.tokens": 1024, "train.window": 128, "evaluate.max_tokens": 500},
 }
 
 each_recipe = pytest.mark.parametrize("name", list(RECIPES))
@@ -146,6 +155,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             done[name] = folder / "runs" / name
         return done[name]
 
+    run_one("quickstart")  # reads and tokenises what most others go on with
     yield run_one
     thinned.undo()
 
