@@ -79,9 +79,9 @@ MUTANTS = (
            "((size_U <= self.window) | (not self.paired))", "((size_U <= 2 * self.window) | (not self.paired))",
            "test_rows.py"),
     Mutant("mixture begins alike for every seed", "tensors/sampler.py", "(self._start + place * GOLDEN) % 1.0",
-           "(place * GOLDEN) % 1.0", "test_sampler.py test_rows.py"),
+           "(place * GOLDEN) % 1.0", "test_seed.py test_sampler.py"),
     Mutant("filled rows take tokens from a mixture", "tensors/sampler.py",
-           "mixture[name] / (1 - self.streams[name].filling)", "mixture[name]", "test_seed.py test_rows.py test_sampler.py"),
+           "mixture[name] / (1 - self.streams[name].filling)", "mixture[name]", "test_rows.py test_sampler.py"),
     Mutant("positions go on after a document", "tensors/sampler.py", "position_BT[b, at:end] = np.arange(end - at)",
            "position_BT[b, at:end] = np.arange(at, end)", "test_sampler.py test_rows.py"),
     # --- training

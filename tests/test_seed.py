@@ -12,6 +12,7 @@ from conftest import write_source
 from graft.core.seed import stream
 from graft.core.shards import TokenSource
 from graft.tensors.rows import Packed, Stream
+from graft.tensors.sampler import Sampler
 
 ROWS = {"stream": Stream, "whole": Packed}
 
@@ -72,3 +73,14 @@ def test_rows_are_taken_in_an_order_of_their_own_in_every_pass(packing: str, tmp
     orders = [[rows.row(epoch * 200 + n)[0].first for n in range(200)] for epoch in range(3)]
     assert all(sorted(order) == list(range(0, 8000, 40)) for order in orders)
     assert is_chance(orders)
+
+
+def test_which_source_a_row_comes_from_depends_on_the_seed(tmp_path: Path) -> None:
+    """Else all seeds of a study would mix alike. Every seed keeps the shares."""
+    sources = {name: write_source(tmp_path / name, name, [41] * 50) for name in ("domain", "general")}
+    orders = []
+    for seed in range(4):
+        sampler = Sampler(sources, {"domain": 0.7, "general": 0.3}, window=40, rows=10, seed=seed)
+        orders.append([sampler.row(number)[0].source for number in range(200)])
+        assert orders[-1].count("domain") == pytest.approx(140, abs=3)
+    assert len({tuple(order) for order in orders}) == 4
