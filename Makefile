@@ -7,16 +7,24 @@ PIP := $(BIN)/pip install --quiet -c constraints.txt
 # Waiting threads sleep: on a shared machine spinning ones take the time from each other.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test quick lint clean
+# Tests run in as many processes as there are processors; files stay together, so that they share what they make.
+WORKERS ?= logical
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup \
+	--no-loadscope-reorder
+
+.PHONY: demo test quick lint suite clean
 
 demo: $(VENV)/.installed
 	$(BIN)/graft run recipes/quickstart.yaml
 
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: $(VENV)/.installed-for-tests
+	$(MAKE) --no-print-directory --jobs 2 lint suite
+
+suite: $(VENV)/.installed-for-tests
+	$(PYTEST)
 
 quick: $(VENV)/.installed-for-tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser"
 
 lint: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check src tests benchmarks

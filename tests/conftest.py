@@ -26,7 +26,27 @@ from graft.stages.ingest import ingest
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.tokenize import tokenize
 
+pytest_plugins = ("meter",)
+
 SHARED = Path(os.environ.get("GRAFT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+# What takes longest starts first, so that no process is left alone with it at the end.
+FIRST = ("processes", "browser", "test_recipes", "test_budget", "test_stream", "test_laws_real", "test_eval")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests go to the same process under pytest-xdist: those of one file, unless a mark names another group."""
+    groups = {}
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        if mark is None:
+            name = "browser" if item.get_closest_marker("browser") else item.path.stem
+            mark = pytest.mark.xdist_group(name).mark
+            item.add_marker(pytest.mark.xdist_group(name))
+        groups[item] = mark.args[0] if mark.args else mark.kwargs["name"]
+    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))
 
 
 @pytest.fixture(scope="session")

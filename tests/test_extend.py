@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -21,6 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PhiConfig, PhiForCausalLM
 
+from command import call
 from conftest import WORDS, World, write_texts
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
@@ -565,11 +564,8 @@ def made(world, tmp_path_factory) -> tuple[Extend, Store, Path, str]:
     top = tmp_path_factory.mktemp("extend")
     places = {"base": world.base.folder, "domain": world.domain, "general": world.general, "out": top / "out"}
     (top / "recipe.yaml").write_text(RECIPE.format(**places))
-    command = [sys.executable, "-m", "graft", "run", top / "recipe.yaml", "--store", top / "store"]
     for said in ("comparison ", "Nothing to do: all 12 artifacts were there"):
-        process = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, timeout=240, check=False, cwd=top
-        )
+        process = call("run", top / "recipe.yaml", "--store", top / "store", cwd=top)
         assert process.returncode == 0 and said in process.stderr, process.stderr
     job = Extend(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),), out=str(top / "out"),

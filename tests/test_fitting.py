@@ -519,14 +519,14 @@ def coverage(law, columns, places, noise: float, rounds: int, run_noise: float =
 @pytest.mark.slow
 def test_intervals_hold_the_curve_as_often_as_they_say():
     places = grid((3e9,), (3e9, 2e10), (0.05, 0.25, 0.8))
-    inside, outside = coverage(DCpt(), grid(), places, 3e-3, rounds=40)
+    inside, outside = coverage(DCpt(), grid(), places, 3e-3, rounds=20)
     assert 0.92 <= inside <= 0.98 and 0.88 <= outside <= 0.99
 
 
 @pytest.mark.slow
 def test_intervals_know_that_checkpoints_of_a_run_err_together():
     places = grid((3e9,), (3e9, 2e10), (0.05, 0.25, 0.8))
-    inside, outside = coverage(DCpt(), grid(), places, 1e-3, rounds=30, run_noise=2e-3)
+    inside, outside = coverage(DCpt(), grid(), places, 1e-3, rounds=15, run_noise=2e-3)
     assert inside >= 0.9 and outside >= 0.88
 
 

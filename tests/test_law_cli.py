@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from scipy import optimize, special, stats
 from sklearn.metrics import r2_score
 from typer.testing import CliRunner
 
+from command import call_process
 from graft.cli import app
 from graft.core.errors import GateClosed, GraftError, UsageError
 from graft.core.shelf import Shelf
@@ -620,16 +620,12 @@ def test_every_command_of_the_page_works_and_every_law_is_on_it(tmp_path, monkey
 
 
 def test_exit_codes_and_a_start_without_numbers(laws, tmp_path):
-    def code(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "graft", "law", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=os.environ)
-
-    refusal = code("fit", EXAMPLE, "--loss", "los")
+    refusal = call_process("law", "fit", EXAMPLE, "--loss", "los")
     assert refusal.returncode == 2 and refusal.stderr.startswith(
         "graft: laws_example.csv, --loss los: there is no column"
     )
     place = ["--forget=-30%", "--base-loss", "1.92", "--size", "1B", "--tokens", "2B"]
-    gate = code("solve", laws[0], "--against", laws[1], *place)
+    gate = call_process("law", "solve", laws[0], "--against", laws[1], *place)
     assert gate.returncode == 3 and "infeasible" in gate.stdout
     heavy = "numpy scipy pandas sklearn torch".split()
     loaded = f"import sys, graft.cli; print([name for name in {heavy} if name in sys.modules])"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 import graft
+from command import call
 from conftest import OTHER, WORDS, World, write_texts
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
@@ -670,12 +669,6 @@ def test_no_text_becomes_markup(runs, store, tmp_path):
     one = report(store, tmp_path / "out", odd, title="<i>T</i>")
     page = page_of(one)
     assert "<img" not in page and "<i>T" not in page and page.count("</script>") == 2
-
-
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "graft", *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False
-    )
 
 
 def test_the_command_the_gate_and_the_recipe(runs, store, tmp_path, outcome):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from command import call
 from conftest import OTHER, WORDS, write_texts
 from graft.core.artifact import Store
 from graft.core.errors import UsageError
@@ -38,11 +37,8 @@ def made(tmp_path_factory) -> tuple[Pretrain, Store, Path]:
     top = tmp_path_factory.mktemp("pretrain")
     text, words = write_texts(top / "text", OTHER, 80, seed=5), write_texts(top / "words", WORDS, 80, seed=6)
     (top / "recipe.yaml").write_text(RECIPE.format(text=text, words=words, out=top / "out"))
-    command = [sys.executable, "-m", "graft", "run", top / "recipe.yaml", "--store", top / "store"]
     for said in ("train ", "Nothing to do: all 7 artifacts were there"):
-        process = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, timeout=240, check=False, cwd=top
-        )
+        process = call("run", top / "recipe.yaml", "--store", top / "store", cwd=top)
         assert process.returncode == 0 and said in process.stderr, process.stderr
         assert f"model: {top / 'out' / 'model'}" in process.stdout
     job = Pretrain(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,8 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
+from command import call
 from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
+from graft.embedded.text import Embedded
 from graft.jobs.adapt import ANSWERS_NOTE, PAIRS_NOTE, Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.stream import Stream
@@ -29,14 +30,26 @@ PAGE = HOUSE / "docs" / "objectives.md"
 SHELVES = ("objectives", "tunings", "schedules")
 ENTRIES = [(shelf, name) for shelf in ("objectives", "tunings") for name in Shelf(shelf).names()]
 
-# As little as still goes through every stage. Of the tokens of a step, two steps at most.
-FEW = {"train.tokens": 4096, "train.evaluations": 1, "train.validation_tokens": 1000}
-ENOUGH_STEPS = {"adapt.train.tokens": 16 * 512, "adapt.train.rows": 1, "pilots.share": 1.0, "pilots.ratios": [1.0, 0.5]}
-FEW_SCORED = {"evaluate.max_tokens": 2000}
+# As little as still goes through every stage. Of the tokens of a step, two steps at most; of the embedded texts, every
+# so many-th module. In float32, which every processor multiplies well.
+FEW = {"train.tokens": 2048, "train.evaluations": 1, "train.validation_tokens": 400, "train.precision": "fp32"}
+MODULES = 10
+ENOUGH_STEPS = {
+    "adapt.train.tokens": 16 * 128,
+    "adapt.train.window": 128,
+    "adapt.train.rows": 1,
+    "pilots.share": 1.0,
+    "pilots.ratios": [1.0, 0.5],
+}
+ENOUGH_STEPS |= {"pilots.looks": 3, "pilots.validation_tokens": 400, "walk_back.max_tokens": 500}
+FEW_SCORED = {"evaluate.max_tokens": 1000}
 OWN = {
     "embedded_base": {"text": "embedded:prose"},  # a fifth of the text that it is for
     "recall": {"recall.tokens": 6000, "recall.limit": 63},
     "extend": {"growth.tokens": 20},
+    "range_test": {"train.range_test.steps": 8},
+    "ewc": {"train.objective.anchor.fisher_rows": 4},
+    "stream": {"train.tokens": 1024, "train.window": 128, "evaluate.max_tokens": 500},
 }
 
 each_recipe = pytest.mark.parametrize("name", list(RECIPES))
@@ -116,9 +129,14 @@ Run = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a recipe, and before it those whose outcome it reads, by command line in one working folder."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Runs a recipe, and before it those whose outcome it reads, by command line in one working folder.
+
+    The texts are those that the recipes name, thinned; they are read whole in test_embedded_text.py.
+    """
     folder = tmp_path_factory.mktemp("recipes")
+    thinned = pytest.MonkeyPatch()
+    thinned.setattr(Embedded, "named", lambda name: Embedded(name, every=MODULES))
     done: dict[str, Path] = {}
 
     def run_one(name: str) -> Path:
@@ -132,16 +150,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             if isinstance(read_recipe(RECIPES[name]), Budget):  # as the job inside it knows them
                 changes = {f"adapt.{key}": value for key, value in (changes | FEW_SCORED).items()} | ENOUGH_STEPS
             said = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
-            process = subprocess.run(
-                [sys.executable, "-m", "graft", "run", str(RECIPES[name]), "--store", "store", *said],
-                capture_output=True, text=True, timeout=900, check=False, cwd=folder,
-                env=os.environ | {"COLUMNS": "200"},
-            )  # fmt: skip
+            process = call("run", RECIPES[name], "--store", "store", *said, cwd=folder, COLUMNS="200")
             assert process.returncode == 0, process.stderr[-2000:]
             done[name] = folder / "runs" / name
         return done[name]
 
-    return run_one
+    run_one("quickstart")  # reads and tokenises what most others go on with
+    yield run_one
+    thinned.undo()
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from command import call
 from graft.core.artifact import Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, UsageError
@@ -241,8 +242,10 @@ def test_the_words_beside_the_progress_do_not_read_the_curve_again(world, tmp_pa
     assert "domain" not in words[0] and "domain -" in words[-1] and "general -" in words[-1]
 
 
-def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path):
-    """Kill -9 in three different places, one after the other, in processes of their own."""
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("kills", [(3, 4), (9,)])
+def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path, kills):
+    """Kill -9 in different places, one after the other, in processes of their own."""
     plain = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path / "plain"))
     settings = replace(SHORT, checkpoint_minutes=0.0)
     script = textwrap.dedent(
@@ -270,7 +273,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path):
         """
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for fatal in (3, 4, 9):
+    for fatal in kills:
         ended = subprocess.run(
             [sys.executable, "-c", script, str(fatal)], env=environment, capture_output=True, timeout=120, check=False
         )
@@ -465,12 +468,13 @@ def test_handlers_are_the_callers_outside_the_main_thread(world, tmp_path):
     assert made
 
 
+@pytest.mark.xdist_group("processes")
 def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
     store = tmp_path / "store"
     command = [
         sys.executable, "-m", "graft", "adapt", str(world.base.folder), "--domain", str(world.domain), "--general",
-        str(world.general), "--tokens", "80k", "--out", str(tmp_path / "out"), "--store", str(store),
-        "--set", "train.rows=4", "--set", "train.checkpoint_minutes=0",
+        str(world.general), "--tokens", "40k", "--out", str(tmp_path / "out"), "--store", str(store),
+        "--set", "train.rows=4", "--set", "train.checkpoint_minutes=0", "--set", "train.precision=fp32",
     ]  # fmt: skip
     log = tmp_path / "err"
     with log.open("w") as err:
@@ -482,15 +486,15 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 1
     said = log.read_text()
-    stopped = int(re.search(r"stopped after step (\d+) of 312", said)[1])
+    stopped = int(re.search(r"stopped after step (\d+) of 156", said)[1])
     assert "run the same command again: it goes on from here" in said and "Traceback" not in said
     [checkpoint] = store.glob("drafts/train-*/checkpoints/*")
-    assert facts_of(checkpoint)["step"] == stopped < 312
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert facts_of(checkpoint)["step"] == stopped < 156
+    again = call(*command[3:])
     assert again.returncode == 0, again.stderr
-    assert f"going on after step {stopped} of 312" in again.stderr
+    assert f"going on after step {stopped} of 156" in again.stderr
     [trained] = store.glob("train-*/")
-    assert [entry["step"] for entry in json.loads((trained / "curve.json").read_text())] == list(range(313))
+    assert [entry["step"] for entry in json.loads((trained / "curve.json").read_text())] == list(range(157))
 
 
 def test_how_a_run_is_computed_is_no_part_of_what_it_is(world, tmp_path):

@@ -25,6 +25,8 @@ from graft.tensors.run import adamw
 from graft.tensors.weights import open_model
 from graft.tunings.lora import Lora
 
+pytestmark = pytest.mark.xdist_group("processes")
+
 
 @pytest.fixture
 def job(world) -> Adapt:

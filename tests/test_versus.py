@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from command import call
 from conftest import OTHER, WORDS, World, write_texts
 from graft.core.alignment import Reading, align, words
 from graft.core.artifact import Artifact
@@ -440,12 +439,6 @@ def test_labels_are_the_last_parts_and_no_two_alike(tmp_path):
     (tmp_path / "v1.5").mkdir()
     paths = ["a/law.txt", "b/law.jsonl.zst", "embedded:prose", "hf://owner/some name/", str(tmp_path / "v1.5"), "/"]
     assert list(labels(paths)) == ["law", "law_2", "prose", "some_name", "v1.5", "text"]
-
-
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "graft", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def test_the_command_and_the_recipe_are_one(world, before, stripped, fresh, tmp_path):

@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+import command
 import graft.tensors.sampler as sampler_module
 from conftest import OTHER, WORDS, World, write_source, write_texts
 from graft.core.artifact import Artifact, Store
@@ -840,11 +842,8 @@ def test_a_source_that_is_only_measured(made, world):
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def call(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "graft", "why", *map(str, arguments)], capture_output=True, text=True, timeout=240,
-        check=False,
-    )  # fmt: skip
+def call(*arguments: object) -> CompletedProcess[str]:
+    return command.call("why", *arguments)
 
 
 def test_the_command_line_prints_and_writes_every_answer(made, tmp_path):

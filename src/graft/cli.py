@@ -416,7 +416,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves like Ctrl-C
     hush()
     try:
-        app()
+        app(prog_name="graft")  # also where it is python -m graft
     except GraftError as error:
         say_fault(f"graft: {error}\n")
         sys.exit(error.exit_code)

@@ -79,10 +79,11 @@ def style(element: WebElement, name: str) -> str:
 
 
 def wait_for(check: Callable[[], object]) -> None:
-    end = time.monotonic() + 3
-    while not check():
-        assert time.monotonic() < end, "it did not happen within three seconds"
+    for _ in range(3000):  # a minute at least: a busy machine may be that slow
+        if check():
+            return
         time.sleep(0.02)
+    pytest.fail("it did not happen")
 
 
 def test_the_page_shows_its_verdict_and_numbers(opened: Callable[..., Chrome]) -> None:
