@@ -89,8 +89,15 @@ def adapt(
         ),
     ] = 0,
     text_field: Annotated[
-        str, typer.Option(help="Where the text is, in rows of JSON, JSON Lines or Parquet: the name of a field.")
+        str, typer.Option(help="Where the text is, in rows of JSON, JSON Lines, Parquet, CSV or TSV: a field's name.")
     ] = "text",
+    encoding: Annotated[
+        str,
+        typer.Option(
+            help="Of text that is not UTF-8 and has no byte order mark, e.g. cp1252 or shift_jis. "
+            "\\[default: cp1252 where it looks like that, and said; else such a file is left out]"
+        ),
+    ] = "",
     fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -104,7 +111,7 @@ def adapt(
     if tokens is not None:
         training["tokens"] = read_count(tokens)
     settings = {"base": base, "domain": domain, "general": general or [], "out": str(out)}
-    settings |= {"ingest": {"text_field": text_field}, "train": training}
+    settings |= {"ingest": {"text_field": text_field, "encoding": encoding}, "train": training}
     if forget is None:
         if hours is not None:
             raise UsageError(f"--hours is {hours:g}", allowed="together with --forget", do="give --tokens instead")
@@ -130,6 +137,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")] = Path("compared"),
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Score text that was trained on, and mark it.")] = False,
     text_field: Annotated[str, typer.Option(help="Where the text is, in rows: the name of a field.")] = "text",
+    encoding: Annotated[str, typer.Option(help="Of text that is not UTF-8; see `graft adapt --help`.")] = "",
     fail_if: GateOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
@@ -139,7 +147,7 @@ def compare(
     from graft.recipe import build_changed
 
     settings = {"before": before, "after": after, "text": text, "reference": reference, "out": str(out)}
-    settings |= {"ingest": {"text_field": text_field}, "pool": {"seen_too": seen_too}}
+    settings |= {"ingest": {"text_field": text_field, "encoding": encoding}, "pool": {"seen_too": seen_too}}
     run_job(build_changed(Versus, settings, changes or []), store, fail_if or [])
 
 
