@@ -914,7 +914,7 @@ def test_words_for_tasks_that_cannot_be_asked(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lm_eval" else real(name, *a))
     with pytest.raises(UsageError, match="not installed") as caught:
         answer(world.base, ["hellaswag"], store=store)
-    assert caught.value.do == 'pip install "graft-lm[eval]"'
+    assert caught.value.do == 'pip install "lm-eval==0.4.13"'
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
