@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from graft.core import answers, bootstrap, proportions
 from graft.core.artifact import Artifact, Draft, Store
+from graft.core.certainty import no_interval
 from graft.core.errors import UsageError
 from graft.core.proportions import Answered, Means, coin, holm, mcnemar, over_items, over_tasks, wilson
 from graft.core.settings import check_choices, to_json
@@ -103,8 +104,8 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
     macro: dict[str, Any] = _means_row(over_tasks(answered, settings.seed), two) | {"tasks": len(names)}
     if two:
         macro["p"] = coin(answered, settings.seed)
-        for one in (whole, macro):
-            one["verdict"] = called(one["interval"]["change"], one["p"], settings.certain)
+        for one, thing in ((whole, "item"), (macro, "item of a task")):
+            one["verdict"] = called(one["interval"]["change"], one["p"], settings.certain, thing)
     summary = {
         "verdict": "",
         "model": graded.model,
@@ -142,7 +143,10 @@ def _call(rows: Mapping[str, dict[str, Any]], certain: float) -> None:
     """Each task's verdict, by its p corrected for the number of tasks."""
     for row, p in zip(rows.values(), holm([row["p"] for row in rows.values()]), strict=True):
         row["p_holm"] = p
-        row["verdict"] = "no change" if p > certain else "improved" if row["accuracy"]["change"] > 0 else "worse"
+        if row["interval"]["change"] is None:
+            row["verdict"] = no_interval("item")
+        else:
+            row["verdict"] = "no change" if p > certain else "improved" if row["accuracy"]["change"] > 0 else "worse"
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:
