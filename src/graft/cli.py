@@ -180,6 +180,13 @@ def evaluate(
     against: Annotated[str, typer.Option(help="Another model: compared item by item.")] = "",
     limit: Annotated[int, typer.Option(help="Items of a task, spread over it; 0: all.")] = 0,
     shots: Annotated[Optional[int], typer.Option(help="Solved items before each.")] = None,  # noqa: UP045
+    fields: Annotated[
+        str,
+        typer.Option(
+            help="Which fields of a row hold what: question=...,choices=...,answer=...[,context=...]; nested by dots, "
+            "columns by +, query= instead of question= where the choices go on from it. \\[default: by their names]"
+        ),
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json, items.parquet.")] = Path("answered"),
     fail_if: GateOption = None,
     changes: SetOption = None,
@@ -190,7 +197,7 @@ def evaluate(
     from graft.recipe import build_changed
 
     settings = {"model": model, "against": against, "suite": suite, "out": str(out)}
-    settings |= {"answer": {"limit": limit, "shots": shots}}
+    settings |= {"answer": {"limit": limit, "shots": shots, "fields": [fields] if fields else []}}
     run_job(build_changed(Benchmark, settings, changes or []), store, fail_if or [])
 
 

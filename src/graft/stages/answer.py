@@ -19,7 +19,8 @@ from graft.core.errors import UsageError
 from graft.core.kind import WORDS, kind_of
 from graft.core.settings import check_choices
 from graft.embedded import quiz
-from graft.readers import question, suite
+from graft.readers import answer_key, csv_rows, encoded, question, roles, suite, suite_rows
+from graft.readers.roles import read_fields
 from graft.readers.suite import Choosing, missing
 from graft.stages import asked as asked_module
 from graft.stages import part
@@ -54,6 +55,9 @@ class Answer:
     between: str = "\n\n"  # after each solved item
     repeated: Literal["drop", "keep", "refuse"] = "drop"  # items of which two choices are the same
     ignore: tuple[str, ...] = ()  # fields that are read over
+    # question=NAME or query=NAME, choices=NAME, answer=NAME, context=NAME: all other fields are then read over
+    fields: tuple[str, ...] = ()
+    first: Literal[0, 1] = 0  # number of the first choice, where answers are numbers
     tokens: int = 32  # written at most, where the model writes itself
     window: int | None = None  # tokens of context; None: the model's own
     precision: Literal["bf16", "fp32"] = "fp32"
@@ -64,6 +68,7 @@ class Answer:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}", allowed=f"{least} or more")
+        read_fields(self.fields)
         if self.shots_from and not self.shots:
             raise UsageError(
                 f"shots_from is {self.shots_from}, and no example is shown: shots is {self.shots or 0}",
@@ -73,7 +78,15 @@ class Answer:
     @property
     def choosing(self) -> Choosing:
         return Choosing(
-            self.limit, self.shots or 0, self.shots_from, self.split, self.by, self.repeated, tuple(self.ignore)
+            self.limit,
+            self.shots or 0,
+            self.shots_from,
+            self.split,
+            self.by,
+            self.repeated,
+            tuple(self.ignore),
+            read_fields(self.fields),
+            self.first,
         )
 
 
@@ -106,7 +119,8 @@ def answer(model: Base, suites: Sequence[str], settings: Answer = Answer(), *, s
     from graft.stages import ask, harness
 
     own = (sys.modules[__name__], asked_module, part, ask, harness)
-    code = (*own, answers, proportions, question, suite, quiz, "tensors")
+    reading = (question, answer_key, roles, suite, suite_rows, csv_rows, encoded)
+    code = (*own, answers, proportions, *reading, quiz, "tensors")
     return store.make(
         "answers", settings, inputs, code, lambda draft: _build(draft, model, asked, settings, suites), origins=origins
     )
