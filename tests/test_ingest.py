@@ -24,6 +24,7 @@ from graft.core.errors import FaultError, UsageError
 from graft.core.ledger import Amount
 from graft.core.outlet import put_out
 from graft.readers import json_whole, opened
+from graft.readers.encoded import Decoding
 from graft.readers.hub import HubPath
 from graft.readers.piece import Fields
 from graft.stages.ingest import Ingest, ingest
@@ -87,10 +88,13 @@ def test_hidden_and_unknown_files_are_passed_over_and_counted(folder: Path, stor
     assert docs.facts["skipped"] == {
         "folder reached twice": 1,
         "hidden": 2,
-        "no suffix": 1,
         "not a file (a broken link, a socket)": 1,
-        "unknown suffix .pdf": 1,
-        "unknown suffix .tar.gz": 1,
+    }
+    assert fates(docs) == {
+        "kept": (1, 3),
+        "dropped: unread kind: no suffix": (1, 2),
+        "dropped: unread kind: .pdf": (1, 4),
+        "dropped: unread kind: .tar.gz": (1, 2),
     }
 
 
@@ -133,7 +137,7 @@ def test_an_array_is_read_the_same_however_it_falls_into_chunks(
     (folder / "d.json").write_text(json.dumps([{"text": one} for one in content], ensure_ascii=False, indent=1))
     file = json_whole.File(folder / "d.json", "d.json", ".json", 1)
     with opened.opened(file.path) as stream:
-        found = list(json_whole._array(file, Fields(), stream))
+        found = list(json_whole._array(file, Fields(), stream, Decoding()))
     clean = [one.removeprefix("\ufeff") for one in content]
     assert [one.text for one in found] == [one if one.strip() else "" for one in clean]
 
@@ -170,8 +174,8 @@ def test_bad_lines_are_counted_one_by_one_with_their_place(folder: Path, store: 
 
 @pytest.mark.parametrize(
     ("content", "size"),
-    [(b"caf\xe9", 4), (b"nul \0 byte", 10), ("words".encode("utf-16"), 12)],
-    ids=["latin-1", "NUL", "utf-16"],
+    [("naïve ".encode() + b"caf\xe9", 11), (b"nul \0 byte", 10), ("words".encode("utf-16")[:-1], 11)],
+    ids=["UTF-8 that is damaged", "NUL", "utf-16 that is cut off"],
 )
 def test_undecodable_files_are_dropped_never_repaired(folder: Path, store: Store, content: bytes, size: int) -> None:
     (folder / "bad.txt").write_bytes(content)
@@ -260,8 +264,8 @@ def test_html_gives_its_main_text_with_the_title_first(folder: Path, store: Stor
     assert "Shop" not in text and "rights reserved" not in text
 
 
-def test_html_in_another_character_set_than_it_says_is_undecodable(folder: Path, store: Store) -> None:
-    page = PAGE.format(charset="utf-8", title="The café case", first=FIRST, second=SECOND).encode("latin-1")
+def test_html_of_which_nothing_can_be_told_is_undecodable(folder: Path, store: Store) -> None:
+    page = PAGE.format(charset="utf-8", title="The case", first=FIRST, second=SECOND).encode() + b"\xff\xff"
     (folder / "p.html").write_bytes(page)
     (folder / "empty.html").write_text("<html><body></body></html>")
     (folder / "good.txt").write_text("good")
@@ -378,7 +382,7 @@ def test_file_names_that_are_not_utf8(folder: Path, store: Store) -> None:
     names = ["my texts/caf\\xe9.jsonl#1", "my texts/caf\\xe9.txt", "my texts/caf\\xe9/a.txt", "caf\\xe9/a.txt"]
     assert sorted(parents) == sorted([name] for name in names)
     assert fates(docs)["dropped: file name is not UTF-8"] == (1, size)
-    assert docs.facts["skipped"] == {"unknown suffix .pd\\xff": 1}
+    assert fates(docs)["dropped: unread kind: .pd\\xff"] == (1, 2) and docs.facts["skipped"] == {}
     assert docs.facts["paths"] == [str(folder), f"{folder}/caf\\xe9"]
     json.dumps(docs.manifest, ensure_ascii=False).encode()
     assert survey([str(folder)], budget_seconds=60).num_docs == 3
@@ -424,7 +428,7 @@ def test_a_folder_without_text_names_what_it_saw(folder: Path, store: Store) -> 
         (folder / name).write_bytes(b"x")
     with pytest.raises(UsageError) as error:
         ingest([str(folder)], "domain", store=store)
-    said(error, "2 x unknown suffix .pdf", "1 x unknown suffix .docx", "allowed: .txt, .md, .jsonl", "convert")
+    said(error, "(2 .pdf, 1 .docx)", "allowed: .txt, .md, .jsonl", "convert")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

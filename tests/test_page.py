@@ -75,7 +75,7 @@ def said(text: str) -> str:
 def test_the_page_says_what_the_facts_say() -> None:
     text = outline(small_facts()).text
     for words in (
-        "The model improved on the domain: loss 5.000 → 4.000 nats per token, −20.0 %",
+        "The model improved on the domain: loss 5.000 → 4.000 nats per token (lower is better), −20.0 %",
         "(95 % interval −25.0 % to −15.0 %); ",
         "it paid with general text:",
         "5.000 → 4.000",
@@ -140,7 +140,8 @@ def test_the_content_policy_allows_just_this_script() -> None:
 
 
 def test_hostile_text_stays_text() -> None:
-    plain, hostile = outline(small_facts()), outline(hostile_facts(), title=HOSTILE[0])
+    plain = outline(small_facts() | {"notes": ["a note"] * len(HOSTILE)})
+    hostile = outline(hostile_facts(), title=HOSTILE[0])
     assert len(hostile.scripts) == len(plain.scripts) == 2
     assert not {tag for tag, _ in hostile.elements} - {tag for tag, _ in plain.elements}
     assert "49" not in hostile.text.split("]]>")[1][:12]

@@ -107,8 +107,15 @@ def adapt(
         ),
     ] = 0,
     text_field: Annotated[
-        str, typer.Option(help="Where the text is, in rows of JSON, JSON Lines or Parquet: the name of a field.")
+        str, typer.Option(help="Where the text is, in rows of JSON, JSON Lines, Parquet, CSV or TSV: a field's name.")
     ] = "text",
+    encoding: Annotated[
+        str,
+        typer.Option(
+            help="Of text that is not UTF-8 and has no byte order mark, e.g. cp1252 or shift_jis. "
+            "\\[default: cp1252 where it looks like that, and said; else such a file is left out]"
+        ),
+    ] = "",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     fail_if: GateOption = None,
@@ -124,7 +131,7 @@ def adapt(
     if tokens is not None:
         training["tokens"] = read_count(tokens)
     settings = {"base": base, "domain": domain, "general": general or [], "out": str(out)}
-    settings |= {"ingest": {"text_field": text_field}, "train": training}
+    settings |= {"ingest": {"text_field": text_field, "encoding": encoding}, "train": training}
     if forget is None:
         if hours is not None:
             raise UsageError(f"--hours is {hours:g}", allowed="together with --forget", do="give --tokens instead")
@@ -150,6 +157,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for report.html and summary.json.")] = Path("compared"),
     seen_too: Annotated[bool, typer.Option("--seen-too", help="Score text that was trained on, and mark it.")] = False,
     text_field: Annotated[str, typer.Option(help="Where the text is, in rows: the name of a field.")] = "text",
+    encoding: Annotated[str, typer.Option(help="Of text that is not UTF-8; see `graft adapt --help`.")] = "",
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     fail_if: GateOption = None,
@@ -161,7 +169,7 @@ def compare(
     from graft.recipe import build_changed
 
     settings = {"before": before, "after": after, "text": text, "reference": reference, "out": str(out)}
-    settings |= {"ingest": {"text_field": text_field}, "pool": {"seen_too": seen_too}}
+    settings |= {"ingest": {"text_field": text_field, "encoding": encoding}, "pool": {"seen_too": seen_too}}
     job = build_changed(Versus, settings, changes or [])
     run_job(computing(job, precision, device), store, fail_if or [])
 
@@ -195,6 +203,13 @@ def evaluate(
     against: Annotated[str, typer.Option(help="Another model: compared item by item.")] = "",
     limit: Annotated[int, typer.Option(help="Items of a task, spread over it; 0: all.")] = 0,
     shots: Annotated[Optional[int], typer.Option(help="Solved items before each.")] = None,  # noqa: UP045
+    fields: Annotated[
+        str,
+        typer.Option(
+            help="Which fields of a row hold what: question=...,choices=...,answer=...[,context=...]; nested by dots, "
+            "columns by +, query= instead of question= where the choices go on from it. \\[default: by their names]"
+        ),
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder for report.html, summary.json, items.parquet.")] = Path("answered"),
     precision: PrecisionOption = None,
     device: DeviceOption = None,
@@ -207,7 +222,7 @@ def evaluate(
     from graft.recipe import build_changed
 
     settings = {"model": model, "against": against, "suite": suite, "out": str(out)}
-    settings |= {"answer": {"limit": limit, "shots": shots}}
+    settings |= {"answer": {"limit": limit, "shots": shots, "fields": [fields] if fields else []}}
     job = build_changed(Benchmark, settings, changes or [])
     run_job(computing(job, precision, device), store, fail_if or [])
 

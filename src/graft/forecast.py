@@ -28,6 +28,7 @@ from graft.jobs.overview import Overview
 from graft.jobs.pretrain import Pretrain
 from graft.jobs.stream import Stream
 from graft.jobs.versus import Versus
+from graft.readers.piece import UNREAD_KIND
 from graft.stages.recall import SAMPLED
 from graft.stages.settle import settle
 from graft.stages.survey import survey
@@ -226,7 +227,8 @@ def _counted(job: Adapt | Extend | Pretrain | Stream, tokens: Artifact) -> dict[
         name: SourceForecast(
             paths=list(paths),
             documents=ledger.read[name].documents,
-            text_bytes=ledger.read[name].bytes,
+            text_bytes=ledger.read[name].bytes
+            - sum(amount.bytes for fate, amount in ledger.fates[name].items() if fate.startswith(UNREAD_KIND)),
             tokens=ledger.read[name].tokens,
             splits={
                 split: ledger.fates[name][split].tokens if split in ledger.fates[name] else 0

@@ -126,9 +126,9 @@ def one_document_facts() -> dict[str, Any]:
     facts["changes"][0] |= {"interval": None, "documents": 1, "verdict": "no interval (one document)"}
     facts["scored"]["domain"] |= {"documents": 1, "documents_of_split": 1}
     facts["summary"] |= {
-        "verdict": "The domain shows no certain change: loss 5.000 → 4.000 nats per token, -20.0% (one document: no"
-        " interval); it paid with general text: loss 4.000 → 4.100 nats per token, +2.5% (95 % interval"
-        " +1.0% to +4.0%).",
+        "verdict": "The domain was measured on one document, so how certain its change is remains unknown: loss 5.000"
+        " → 4.000 nats per token, -20.0%; it paid with general text: loss 4.000 → 4.100 nats per token, +2.5% (95 %"
+        " interval +1.0% to +4.0%).",
         "outcome": "no interval (one document)",
     }
     return facts

@@ -92,4 +92,5 @@ class Extend:
         seen["trained"] = evaluate(Base(trained.name, trained / "model"), tokens, self.evaluate, store=store)
         line = [*docs.values(), corpus, old_tokens, extended, tokens, trained, *seen.values()]
         notes = [] if self.general else [STAND_IN_NOTE]
+        notes += [note for one in docs.values() for note in one.facts["notes"]]
         return [*line, compare(seen, corpus, extended, trained, self.compare, notes=notes, store=store)]

@@ -114,7 +114,7 @@ class Versus:
             seen=(seen[0], seen[1]),
             contrast=found,
             lineage=[every[name] for name in line],
-            notes=self._notes(bases, known, store),
+            notes=[*self._notes(bases, known, store), *(note for one in docs.values() for note in one.facts["notes"])],
         )
         return [*shown.lineage, present(shown, self.present, store=store)]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from graft.core.errors import UsageError
+from graft.core.extras import pip_install
 from graft.core.seed import stream
 from graft.core.settings import check_choices
 from graft.fitting.fitted import Estimate
@@ -27,7 +28,7 @@ _LEAF = 20  # rows that a leaf of LightGBM's trees has at least
 class Regmix:
     """Loss on one validation text as a regression on the shares of the domains, for tables of many small runs.
 
-    Source: Liu et al. 2024 (arXiv 2407.01492). regressor "lightgbm" (pip install graft-lm[regmix]) has their settings:
+    Source: Liu et al. 2024 (arXiv 2407.01492). regressor "lightgbm" (a package of its own) has their settings:
     boosted trees, squared error, learning rate 0.01, at most 1000 trees, 31 leaves, seed 42. "ridge" is linear
     regression with a penalty chosen by leave-one-out error. Theirs is linear in the shares; with `bend` above 0 it is
     linear in them and in log(share + bend), and predicts log loss, which ranks runs far better. "auto" takes lightgbm
@@ -107,7 +108,7 @@ class Regmix:
         if self.regressor != "auto":
             return self.regressor, ()
         if find_spec("lightgbm") is None:
-            return "ridge", ("lightgbm is not installed (pip install graft-lm[regmix]): this is a ridge",)
+            return "ridge", (f"lightgbm is not installed ({pip_install('regmix', 'lightgbm')}): this is a ridge",)
         if (trials.columns.get("stop", np.zeros(len(trials))) == 0).sum() * (1 - self.stop_share) < 2 * _LEAF:
             return "ridge", (f"fewer than {2 * _LEAF} rows to learn from, too few for trees: this is a ridge",)
         return "lightgbm", ()
@@ -126,7 +127,7 @@ class Regmix:
             import lightgbm
         except ImportError:
             raise UsageError(
-                "lightgbm is not installed", do="pip install graft-lm[regmix], or set regressor to ridge"
+                "lightgbm is not installed", do=f"{pip_install('regmix', 'lightgbm')}, or set regressor to ridge"
             ) from None
         settings = {
             "objective": "regression", "boosting_type": "gbdt", "metric": ["l1", "l2"], "learning_rate": self.rate,

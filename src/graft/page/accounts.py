@@ -8,7 +8,7 @@ from typing import Any
 
 from graft.core.outliers import Spikes
 from graft.page import wording
-from graft.page.panels import FATES, KINDS
+from graft.page.panels import FATES, KINDS, UNREAD, UNREAD_KIND
 
 UNITS = ("documents", "bytes", "tokens")
 SPIKES_SHOWN = 6  # steps named in words
@@ -41,12 +41,17 @@ def _ledger_row(row: Mapping[str, Any], read: Mapping[str, Any], meanings: Mappi
     fate = row["fate"]
     return {unit: wording.count(row[unit]) for unit in UNITS} | {
         "fate": fate,
-        "meaning": meanings.get(
-            fate, f"left out: {fate.removeprefix('dropped: ')}" if fate.startswith("dropped") else ""
-        ),
+        "meaning": meanings.get(fate, _meaning(fate)),
         "share": wording.percent(share),
         "width": round(100 * share, 2),
     }
+
+
+def _meaning(fate: str) -> str:
+    """Of a fate that has no words of its own."""
+    if fate.startswith(UNREAD_KIND):
+        return UNREAD
+    return f"left out: {fate.removeprefix('dropped: ')}" if fate.startswith("dropped") else ""
 
 
 def use(facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -128,9 +128,9 @@ def _outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Items", wording.count(whole["items"]), f"of {whole['tasks']} task{'s' * (whole['tasks'] != 1)}"),
         ("Guessing", wording.percent(whole["chance"]), "right on average"),
         (
-            "Known",
+            "Known beyond guessing",
             "–" if whole["known"] is None else wording.percent(whole["known"]),
-            "beyond guessing: (accuracy − c) ÷ (1 − c)",
+            "right for another reason than a lucky guess: (accuracy − c) ÷ (1 − c), where c is the chance of a guess",
         ),
     ]
 

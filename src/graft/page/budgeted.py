@@ -98,8 +98,8 @@ class Budgeted:
         domain, general = changes["domain"], changes["general"]
         walked = "" if self.share == 1 else f", {self.share:.0%} of the way from the base to the trained model"
         return (
-            f"Inside the budget: domain loss {domain['change']:+.1%}, general loss {general['change']:+.2%} where "
-            f"{allowed} are allowed{walked}."
+            f"Inside the budget: domain loss {domain['change']:+.1%}{_unknown(domain)}, general loss "
+            f"{general['change']:+.2%}{_unknown(general)} where {allowed} are allowed{walked}."
         )
 
     def cautions(self, changes: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -155,3 +155,7 @@ class Budgeted:
         return [
             {"objective": objective, "ratio": ratio, "points": points} for (objective, ratio), points in runs.items()
         ]
+
+
+def _unknown(row: Mapping[str, Any]) -> str:
+    return " (one document: how certain is unknown)" if row["interval"] is None else ""

@@ -1,4 +1,4 @@
-"""What a reader should know before believing a number: text that could not be read, few documents, foreign text."""
+"""What a reader should know before believing a number: few documents, foreign text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from graft.core.artifact import Artifact
 
-UNREAD = ("undecodable", "not json", "no text field", "text field is not text", "not python", "file name is not UTF-8")
 FEW_DOCUMENTS = 10  # below this a bootstrap over documents says little
 FOREIGN = -0.05  # a general loss that falls by more was not at home in the base
 
@@ -15,25 +14,7 @@ FOREIGN = -0.05  # a general loss that falls by more was not at home in the base
 def cautions(changes: Mapping[str, Mapping[str, Any]], docs: Mapping[str, Artifact]) -> list[str]:
     """Sentences for the notes of a summary. changes: rows of the forgetting probe; docs: of each source."""
     own = "general" in docs and "sampled" in docs["general"].facts  # the base's own text is at home in it
-    return [*_unread(docs), *_few(changes), *([] if own else _foreign(changes))]
-
-
-def _unread(docs: Mapping[str, Artifact]) -> list[str]:
-    """Documents that were given and could not be used, with the first place of each kind."""
-    notes: list[str] = []
-    for source, artifact in docs.items():
-        first = artifact.facts.get("first_lost", {})
-        fates = artifact.ledger.fates.get(source, {})
-        lost = {reason: fates[f"dropped: {reason}"] for reason in UNREAD if f"dropped: {reason}" in fates}
-        for reason, amount in lost.items():
-            place = first.get(f"dropped: {reason}", "")
-            hint = "; set ingest.text_field (--text-field)" if "text field" in reason else ""
-            read = artifact.ledger.read[source].documents
-            notes.append(
-                f"{amount.documents:,} of {read:,} documents of {source} could not be used "
-                f"({reason}{f', first: {place}' if place else ''}{hint})."
-            )
-    return notes
+    return [*_few(changes), *([] if own else _foreign(changes))]
 
 
 def _few(changes: Mapping[str, Mapping[str, Any]]) -> list[str]:

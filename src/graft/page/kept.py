@@ -9,7 +9,7 @@ from graft.page import wording
 from graft.page.matrices import STRONGEST, ranked
 from graft.page.panels import status
 
-UPWARD = {"▼": "▲", "▲": "▼"}  # a status is drawn for losses, where down is better; of right answers up is
+UPWARD = {"✓": "▲", "✗": "▼"}  # of right answers up is better, so that an arrow says it
 FULL_LOST = 0.12  # share of lost tokens at which the colour is full, or the largest there is
 
 

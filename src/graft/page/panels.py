@@ -17,9 +17,11 @@ SCORED = {
 SUM_TOLERANCE = 1e-6  # relative: to which the parts of the blame must sum to the change
 SUM_NOISE = 1e-12  # nats per token: what rounding in double precision leaves of a change of nothing
 
-BUDGET_STATUS = {True: {"sort": "gain", "shape": "▼", "word": "inside the budget"},
-                 False: {"sort": "loss", "shape": "▲", "word": "no model"}}  # fmt: skip
-STATUS = {"improved": ("gain", "▼"), "worse": ("loss", "▲"), "no change": ("none", "◆")}
+BUDGET_STATUS = {True: {"sort": "gain", "shape": "✓", "word": "inside the budget"},
+                 False: {"sort": "loss", "shape": "✗", "word": "no model"}}  # fmt: skip
+# No arrows: of a loss down is better, and "improved" beside an arrow that points down is read twice.
+STATUS = {"improved": ("gain", "✓"), "worse": ("loss", "✗"), "no change": ("none", "◆")}
+UNIT, DIRECTION = "nats per token", " (lower is better)"
 
 FATES = {
     "read": "what the files held",
@@ -32,8 +34,15 @@ FATES = {
     "dropped: no text field": "left out: the row has no such field",
     "dropped: text field is not text": "left out: the field holds something else than text",
     "dropped: duplicate": "left out: the same text stands earlier in this source",
+    "dropped: not csv": "left out: a row whose quotes do not match",
+    "dropped: ragged row": "left out: a row with more or fewer cells than the header",
+    "dropped: column stands twice": "left out: two columns have the name of the text field",
+    "dropped: file name is not UTF-8": "left out: a file whose name is not UTF-8 text",
     "dropped: overlaps train": "left out of validation and test: shares passages with training text",
 }
+
+UNREAD_KIND = "dropped: unread kind: "
+UNREAD = "not read: files of this kind are not opened"
 
 KINDS = {
     "docs": "documents read from files, or sampled from the base",
@@ -71,6 +80,7 @@ def headline(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     parts = re.split(r"(?<=;) ", sentence)
     if len(parts) != len(verdicts):
         parts, verdicts = [sentence], [facts["summary"]["outcome"]]
+    parts[0] = parts[0].replace(UNIT, UNIT + DIRECTION, 1)
     return [_clause(part, status(verdict)) for part, verdict in zip(parts, verdicts, strict=True)]
 
 
@@ -152,7 +162,7 @@ class Axis:
         """0 and two to five round values."""
         span = self.high - self.low
         power = 10.0 ** math.floor(math.log10(span))
-        step = next(power * part for part in (1.0, 0.5, 0.2) if span / (power * part) >= 2)
+        step = next(power * part for part in (5.0, 2.0, 1.0, 0.5, 0.2) if span / (power * part) >= 2)
         first = math.ceil(self.low / step)
         return [n * step for n in range(first, math.floor(self.high / step) + 1)]
 

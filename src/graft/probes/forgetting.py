@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graft.core.bootstrap import paired_change
+from graft.core.certainty import no_interval
 from graft.core.evidence import Evidence
 from graft.metrics.bits_per_byte import BitsPerByte
 from graft.metrics.nats_per_token import NatsPerToken
@@ -48,7 +49,7 @@ class Forgetting:
 def verdict(interval: tuple[float, float] | None) -> str:
     """What an interval of the relative change of a loss says."""
     if interval is None:
-        return "no interval (one document)"
+        return no_interval()
     if interval[1] < 0:
         return "improved"
     return "worse" if interval[0] > 0 else "no change"

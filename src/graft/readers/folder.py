@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,18 +21,23 @@ READERS = {
     ".ndjson": "json_lines",
     ".json": "json_whole",
     ".parquet": "parquet",
+    ".csv": "csv_rows",
+    ".tsv": "csv_rows",
     ".html": "html",
     ".htm": "html",
 }
-PACKED = (".txt", ".md", ".jsonl", ".ndjson", ".json", ".html", ".htm")  # may also end in .gz or .zst
+PACKED = (".txt", ".md", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".html", ".htm")  # may also end in .gz or .zst
+NO_SUFFIX, OTHER_KINDS = "no suffix", "other"
+KINDS = 30  # of files that are not read: each is a row of the ledger
 ALLOWED = ", ".join(READERS) + " (all but .parquet also with .gz or .zst)"
 
 
 @dataclass
 class Listing:
-    """The files of a path in reading order, and how many were passed over, by reason."""
+    """The files of a path in reading order, those of kinds that are not read, and what else was passed over."""
 
     files: list[File] = field(default_factory=list)
+    unread: list[File] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -66,6 +71,18 @@ def suffix_of(name: str) -> str:
     return dot + last if dot else ""
 
 
+def kinds_of(files: Iterable[File], most: int = KINDS) -> dict[str, str]:
+    """The kind of each of these files, by name: its suffix, "no suffix", or OTHER_KINDS for those that are rare."""
+    kinds = {file.name: file.suffix or NO_SUFFIX for file in files}
+    common = {kind for kind, _ in Counter(kinds.values()).most_common(most)}
+    return {name: kind if kind in common else OTHER_KINDS for name, kind in kinds.items()}
+
+
+def counted_kinds(kinds: Iterable[str]) -> str:
+    """ "7 .pdf, 3 .docx", the most frequent first."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in Counter(kinds).most_common())
+
+
 def shown(name: str) -> str:
     """A file's name as text that can be written anywhere: bytes that are not UTF-8 as "\\xff"."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -74,10 +91,8 @@ def shown(name: str) -> str:
 def _enter(found: Listing, path: Path, name: str) -> None:
     name = shown(name)
     suffix = suffix_of(shown(path.name))
-    if suffix in READERS:
-        found.files.append(File(path, name, suffix, path.stat().st_size))
-    else:
-        found.skipped[f"unknown suffix {suffix}" if suffix else "no suffix"] += 1
+    here = found.files if suffix in READERS else found.unread
+    here.append(File(path, name, suffix, path.stat().st_size))
 
 
 def _walk(top: Path, skipped: Counter[str]) -> Iterator[Path]:

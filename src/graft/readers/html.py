@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
+from graft.readers.encoded import UTF_8, Decoding
 from graft.readers.opened import DAMAGED, opened
 from graft.readers.piece import EMPTY, UNDECODABLE, Fields, File, Piece, piece
 
@@ -16,38 +18,43 @@ LATIN_1 = ("iso-8859-1", "latin-1", "latin1", "ascii", "us-ascii")
 
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
-    """The main text as trafilatura finds it, without comments. Pages have no fields: `fields` are not looked at."""
-    del fields
-    with opened(file.path) as stream:
+    """The main text as trafilatura finds it, without comments; of `fields` only the encoding is looked at."""
+    decoding = Decoding(fields.encoding)
+    with opened(file.path, fields.encoding) as stream:
         try:
             content = stream.content.read()
         except DAMAGED:
             yield Piece("", file.name, file.size, file.size, UNDECODABLE)
             return
     try:
-        page = decode(content)
+        page = content.decode() if stream.wide else decode(content, decoding)
     except (UnicodeDecodeError, LookupError):
-        yield Piece("", file.name, len(content), file.size, UNDECODABLE)
+        yield Piece("", file.name, len(content), file.size, UNDECODABLE, hint=decoding.hint)
         return
     if "\0" in page:
         yield Piece("", file.name, len(content), file.size, UNDECODABLE)
         return
     text = main_text(page)
-    yield piece(text, file.name, file.size) if text else Piece("", file.name, len(content), file.size, EMPTY)
+    found = piece(text, file.name, file.size) if text else Piece("", file.name, len(content), file.size, EMPTY)
+    yield replace(found, encoding=stream.wide or decoding.label)
 
 
-def decode(content: bytes) -> str:
-    """By byte order mark, else by the declared character set, else UTF-8. Errors: UnicodeDecodeError, LookupError."""
-    for mark, codec in (
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
-        if content.startswith(mark):
-            return content.decode(codec)
+def decode(content: bytes, decoding: Decoding) -> str:
+    """By the declared character set, without one or where that is wrong as other text is. Errors: UnicodeDecodeError.
+
+    A byte order mark counts before a declaration.
+    """
     declared = DECLARED.search(content[:DECLARED_WITHIN])
-    name = declared.group(1).decode().lower() if declared else "utf-8"
-    return content.decode("windows-1252" if name in LATIN_1 else name)
+    name = declared.group(1).decode().lower() if declared else ""
+    if content.startswith(codecs.BOM_UTF8) or not name or name.startswith(("utf-16", "utf-32")):
+        return decoding.text(content)  # a declaration that can be read as ASCII is in no wide characters
+    try:
+        encoding = codecs.lookup("windows-1252" if name in LATIN_1 else name).name
+        page = content.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return decoding.text(content)
+    decoding.declared = "" if encoding in UTF_8 or content.isascii() else encoding
+    return page
 
 
 def main_text(page: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+from graft.readers.encoded import Decoding
 from graft.readers.opened import DAMAGED, opened
 from graft.readers.piece import NOT_JSON, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
@@ -15,25 +17,35 @@ UTF8_BOM = b"\xef\xbb\xbf"
 def read(file: File, fields: Fields) -> Iterator[Piece]:
     """The document in every line; blank lines are no rows. Where compression
     breaks off, the rest of the file is one loss, of as many bytes as were not read from disk."""
-    with opened(file.path) as stream:
+    decoding = Decoding(fields.encoding)
+    with opened(file.path, fields.encoding) as stream:
         number = 0
+
+        def ahead() -> bytes:
+            return stream.ahead
+
         try:
             for number, line in enumerate(stream.content, 1):
                 if number == 1 and line.startswith(UTF8_BOM):
                     line = line[len(UTF8_BOM) :]
                 line = line.strip()
                 if line:
-                    yield from_line(line, fields, f"{file.name}#{number}", stream.seen)
+                    found = from_line(line, fields, f"{file.name}#{number}", stream.seen, decoding, ahead)
+                    if stream.wide or decoding.used:
+                        found = replace(found, encoding=stream.wide or decoding.label)
+                    yield found
         except DAMAGED:
             yield Piece("", f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size, UNDECODABLE)
 
 
-def from_line(line: bytes, fields: Fields, parent: str, seen: int) -> Piece:
-    """The piece in one line of JSON."""
+def from_line(
+    line: bytes, fields: Fields, parent: str, seen: int, decoding: Decoding, more: Callable[[], bytes] = bytes
+) -> Piece:
+    """The piece in one line of JSON. more: gives what follows the line in its file."""
     try:
-        text = line.decode("utf-8")
+        text = decoding.text(line, more)
     except UnicodeDecodeError:
-        return Piece("", parent, len(line), seen, UNDECODABLE)
+        return Piece("", parent, len(line), seen, UNDECODABLE, hint=decoding.hint)
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from graft.readers import json_lines
+from graft.readers.encoded import Decoding
 from graft.readers.opened import DAMAGED, Opened, opened
 from graft.readers.piece import NOT_JSON, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
@@ -19,24 +21,28 @@ SPACE = " \t\r\n"
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
     """The document in every object; which of the three layouts it is shows in the first characters."""
-    layout = _layout(file)
+    layout = _layout(file, fields)
     if layout == "lines":
         yield from json_lines.read(file, fields)
         return
-    with opened(file.path) as stream:
+    decoding = Decoding(fields.encoding)
+    with opened(file.path, fields.encoding) as stream:
         try:
             if layout == "array":
-                yield from _array(file, fields, stream)
+                pieces = _array(file, fields, stream, decoding)
             else:
-                content = stream.content.read()
-                yield json_lines.from_line(content.removeprefix(json_lines.UTF8_BOM), fields, file.name, file.size)
+                content = stream.content.read().removeprefix(json_lines.UTF8_BOM)
+                pieces = iter([json_lines.from_line(content, fields, file.name, file.size, decoding)])
+            for one in pieces:
+                encoding = stream.wide or decoding.label
+                yield replace(one, encoding=encoding) if encoding else one
         except DAMAGED:
             yield Piece("", file.name, max(0, file.size - stream.seen), file.size, UNDECODABLE)
 
 
-def _layout(file: File) -> str:
+def _layout(file: File, fields: Fields) -> str:
     """ "array", "object" (over several lines) or "lines"."""
-    with opened(file.path) as stream:
+    with opened(file.path, fields.encoding) as stream:
         try:
             first = b""
             while not first:
@@ -49,15 +55,15 @@ def _layout(file: File) -> str:
     if first.startswith(b"["):
         return "array"
     try:
-        json.loads(first)
+        json.loads(Decoding(fields.encoding).text(first))
     except (ValueError, RecursionError):
         return "object" if first.startswith(b"{") and len(first) < CHUNK and first[1:].strip() == b"" else "lines"
     return "lines"
 
 
-def _array(file: File, fields: Fields, stream: Opened) -> Iterator[Piece]:
+def _array(file: File, fields: Fields, stream: Opened, decoding: Decoding) -> Iterator[Piece]:
     """Elements one by one, without ever holding the whole array; what follows a broken element is one loss."""
-    text = _Window(stream)
+    text = _Window(stream, decoding)
     number = 0
     try:
         text.skip("[" + SPACE)
@@ -71,14 +77,15 @@ def _array(file: File, fields: Fields, stream: Opened) -> Iterator[Piece]:
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         dropped = UNDECODABLE if isinstance(error, UnicodeDecodeError) else NOT_JSON
         rest = text.remaining()
-        yield Piece("", f"{file.name}#{max(1, number)}", rest, file.size, dropped)
+        yield Piece("", f"{file.name}#{max(1, number)}", rest, file.size, dropped, hint=decoding.hint)
 
 
 class _Window:
     """A moving window of decoded text over a stream."""
 
-    def __init__(self, stream: Opened) -> None:
+    def __init__(self, stream: Opened, decoding: Decoding) -> None:
         self.stream = stream
+        self.decoding = decoding
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self.json = json.JSONDecoder()
         self.text = ""
@@ -90,8 +97,20 @@ class _Window:
         """Read on; doubles what is held, so that a long element is parsed a few times only."""
         chunk = self.stream.content.read(max(CHUNK, len(self.text) - self.place))
         self.ended = not chunk
-        self.text = self.text[self.place :] + self.decoder.decode(chunk, final=self.ended)
+        self.text = self.text[self.place :] + self._decoded(chunk)
         self.place = 0
+
+    def _decoded(self, chunk: bytes) -> str:
+        try:
+            text = self.decoder.decode(chunk, final=self.ended)
+        except UnicodeDecodeError:
+            if self.decoding.used:
+                raise
+            raw = self.decoder.getstate()[0] + chunk  # it keeps what it could not decode
+            self.decoder = codecs.getincrementaldecoder(self.decoding.instead(raw) or "utf-8")()
+            return self.decoder.decode(raw, final=self.ended)
+        self.decoding.beyond_ascii = self.decoding.beyond_ascii or not text.isascii()
+        return text
 
     def peek(self) -> str:
         """The next character; ValueError at the end of the file."""

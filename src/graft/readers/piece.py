@@ -8,6 +8,10 @@ from pathlib import Path
 EMPTY = "dropped: empty"
 UNDECODABLE = "dropped: undecodable"
 NOT_JSON = "dropped: not json"
+NOT_CSV = "dropped: not csv"
+RAGGED = "dropped: ragged row"
+TWICE = "dropped: column stands twice"
+UNREAD_KIND = "dropped: unread kind: "  # and the suffix
 NO_FIELD = "dropped: no text field"
 NOT_TEXT = "dropped: text field is not text"
 NAME_NOT_TEXT = "dropped: file name is not UTF-8"
@@ -33,14 +37,16 @@ class File:
 
 @dataclass(frozen=True)
 class Fields:
-    """Which fields of a row are looked at.
+    """What is looked for in files: fields of rows, and an encoding.
 
     text: holds the text; a row without it may be a dialogue (see graft.readers.dialogue).
     label: is kept in the notes, where the row has it; "": none is.
+    encoding: of text that is neither UTF-8 nor has a byte order mark; "": guessed (see graft.readers.encoded).
     """
 
     text: str = "text"
     label: str = ""
+    encoding: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Piece:
     seen: bytes of the file on disk that were read so far, for progress and for the share of a survey.
     fields: names of the fields that a row without the text field has.
     notes: what the document table keeps of it besides the text (JSON; see graft.core.doc).
+    encoding: of its file, as far as it was read; "" for UTF-8. hint: of a loss, what may help.
     """
 
     text: str
@@ -61,6 +68,8 @@ class Piece:
     dropped: str = ""
     fields: tuple[str, ...] = ()
     notes: str = "{}"
+    encoding: str = ""
+    hint: str = ""
 
 
 def clean(text: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator
+from dataclasses import replace
 
+from graft.readers.encoded import Decoding, without_cut
 from graft.readers.opened import DAMAGED, opened
 from graft.readers.piece import UNDECODABLE, Fields, File, Piece, piece
 
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
-    """The file's text; it has no fields, so `fields` are not looked at. UTF-8 only, strictly."""
-    del fields
-    with opened(file.path) as stream:
+    """The file's text; of `fields` only the encoding is looked at."""
+    decoding = Decoding(fields.encoding)
+    with opened(file.path, fields.encoding) as stream:
         try:
             content = stream.content.read(file.limit) if file.limit else stream.content.read()
         except DAMAGED:
@@ -21,8 +22,10 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
         seen = min(stream.seen, file.size)
     whole = not file.limit or len(content) < file.limit
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(content, final=whole)
+        text = decoding.text(content if whole else without_cut(content))
     except UnicodeDecodeError:
-        yield Piece("", file.name, len(content), seen, UNDECODABLE)
+        yield Piece("", file.name, len(content), seen, UNDECODABLE, hint=decoding.hint)
         return
-    yield piece(text, file.name, file.size if whole else seen)
+    found = piece(text, file.name, file.size if whole else seen)
+    encoding = stream.wide or decoding.label
+    yield replace(found, encoding=encoding) if encoding else found

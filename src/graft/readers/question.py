@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graft.core.errors import UsageError, nearest
+from graft.readers import roles
+from graft.readers.answer_key import LETTERS, NoKey, Options, options_of, right_one, without_letters
+from graft.readers.roles import Fields
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # What a row must have, by form; no two forms can be taken for each other.
 FORMS = {
     "choices": ("query", "choices", "gold"),
@@ -28,10 +30,12 @@ MEANINGS = {
 OPTIONAL = {"written": ("aliases",)}
 KEPT = ("id", "source", "split", "subject", "category")  # any row may have them
 REFUSED = {
-    ("chain_of_thought",): "answers after a chain of thought, which nothing here reads off a text",
-    ("prompt", "test", "entry_point"): "programs that would have to be run against tests",
+    ("chain_of_thought",): "answers after a chain of thought, which nothing here reads off a text (--fields "
+    "question=context,answer=answer asks for the answer alone)",
+    ("prompt", "test", "entry_point"): "programs that would have to be run against tests (take a tool that runs them)",
 }
-ALLOWED = "; ".join(f"{' + '.join(names)} ({MEANINGS[form]})" for form, names in FORMS.items())
+OTHERS = "; or rows with other names, which --fields question=...,choices=...,answer=...[,context=...] tells apart"
+ALLOWED = "; ".join(f"{' + '.join(names)} ({MEANINGS[form]})" for form, names in FORMS.items()) + OTHERS
 
 
 class Refused(Exception):
@@ -81,12 +85,27 @@ class Question:
         )
 
 
-def question_of(row: Any, place: str, number: int, *, part: str = "subject", ignore: Sequence[str] = ()) -> Question:
+def question_of(
+    row: Any,
+    place: str,
+    number: int,
+    *,
+    part: str = "subject",
+    ignore: Sequence[str] = (),
+    fields: Fields = (),
+    first: int = 0,
+) -> Question:
     """A row as a question. part: the field that says which task of its file a row is of. ignore: fields read over.
 
+    fields: which field has which role (see graft.readers.roles); all others are read over. Without them a row of none
+    of the forms is read by the names of its fields. first: the number of the first choice, where answers are numbers.
     Errors: UsageError naming the place, what was found, what is allowed and the nearest name; Refused.
     """
-    form = _form_of(row, place, part, ignore)
+    if not isinstance(row, Mapping):
+        raise UsageError(f"this row is {_said(row)}", where=place, allowed=f"an object with the fields {ALLOWED}")
+    row = row if not fields else _kept(row, part) | _canonical(roles.by_fields(row, fields, place), place)
+    form, row = _form_of(row, place, part, ignore)
+    row = {**row, "first": first}
     made = {
         "choices": _choices,
         "lettered": _lettered,
@@ -105,19 +124,31 @@ def question_of(row: Any, place: str, number: int, *, part: str = "subject", ign
     )
 
 
-def _form_of(row: Any, place: str, part: str, ignore: Sequence[str]) -> str:
-    if not isinstance(row, Mapping):
-        raise UsageError(f"this row is {_said(row)}", where=place, allowed=f"an object with the fields {ALLOWED}")
+def _kept(row: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """What any row may have beside its question."""
+    return {name: row[name] for name in (*KEPT, part) if name in row}
+
+
+def _form_of(row: Mapping[str, Any], place: str, part: str, ignore: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+    """The form of a row, and the row with the names of that form."""
     names = [name for name in row if name not in ignore]
     for fields, words in REFUSED.items():
         if set(fields) <= set(names):
             raise Refused(words)
     fitting = [form for form, needed in FORMS.items() if set(needed) <= set(names)]
-    if not fitting:
-        raise _unfitting(names, place)
-    form = fitting[0]
-    known = [*FORMS[form], *OPTIONAL.get(form, ()), *KEPT, *([part] if part else [])]
+    form = fitting[0] if fitting else ""
+    known = [*FORMS.get(form, ()), *OPTIONAL.get(form, ()), *KEPT, *([part] if part else [])]
     strange = [name for name in names if name not in known]
+    if not form or strange:
+        values, used = roles.by_names({name: row[name] for name in names})
+        unclear = roles.strange({name: row[name] for name in names}, used, [*KEPT, part])
+        if values and not unclear:
+            found = _kept(row, part) | _canonical(values, place)
+            return next(one for one in FORMS if set(FORMS[one]) <= set(found)), found
+        if values and not form:
+            raise _unclear(unclear, values, used, names, place)
+    if not form:
+        raise _unfitting(names, place)
     if strange:
         raise UsageError(
             f'unknown field "{strange[0]}" (the row has {", ".join(names)})',
@@ -126,7 +157,45 @@ def _form_of(row: Any, place: str, part: str, ignore: Sequence[str]) -> str:
             do=nearest(strange[0], known)
             or f"if it may be read over, say so: --set answer.ignore=[{', '.join(strange)}]",
         )
-    return form
+    return form, row
+
+
+def _unclear(
+    unclear: Sequence[str], values: Mapping[str, Any], used: Mapping[str, str], names: Sequence[str], place: str
+) -> UsageError:
+    """A row whose roles are known, with fields of which nothing is."""
+    said = ",".join(f"{role}={used[role if role in used else 'question']}" for role in values)
+    return UsageError(
+        f'unknown field "{unclear[0]}" (the row has {", ".join(names)})',
+        where=place,
+        allowed=", ".join(dict.fromkeys(part for name in used.values() for part in name.split("+"))),
+        do=f"if it may be read over, say which fields count: --fields {said}",
+    )
+
+
+def _canonical(values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Values by role as a row of one of the forms: query + choices + gold, question + choices + answer, or written."""
+    asked = values.get("question", values.get("query"))
+    context = values.get("context")
+    answer, choices = values["answer"], values.get("choices")
+    if choices is None and isinstance(answer, bool):
+        choices, answer = ["no", "yes"], int(answer)
+    if isinstance(context, list) and all(isinstance(one, str) for one in context):
+        context = "\n".join(context)
+    if context is not None and not isinstance(context, str):
+        raise UsageError(f"context is {_said(context)}", where=place, allowed="text, or a list of texts")
+    if choices is None:
+        given = options_of(answer)
+        accepted = [str(one) for one in (given.texts if given else [answer]) if one is not None]
+        more = values.get("aliases", [])
+        if not accepted:
+            raise UsageError(f"answer is {_said(answer)}", where=place, allowed="text, or a list of accepted texts")
+        whole = "\n".join(filter(None, (context, str(asked))))
+        return {"context": whole, "answer": accepted[0], "aliases": [*accepted[1:], *more]}
+    whole = f"{context.strip()}\n\n{asked}" if context and isinstance(asked, str) else asked
+    if "query" in values:
+        return {"query": whole, "choices": choices, "gold": answer}
+    return {"question": whole, "choices": choices, "answer": answer}
 
 
 def _unfitting(names: Sequence[str], place: str) -> UsageError:
@@ -148,17 +217,19 @@ def _alike(name: str, names: Sequence[str]) -> float:
 
 
 def _choices(row: Mapping[str, Any], place: str) -> Question:
-    query, choices = _text(row, "query", place, empty=True), _texts(row, "choices", place)
-    gold = _gold(row, "gold", choices, place)
+    query, given = _text(row, "query", place, empty=True), _options(row, "choices", place)
+    choices = given.texts
+    gold = _gold(row, "gold", given, place)
     return _question((query,) * len(choices), choices, gold, choices)
 
 
 def _lettered(row: Mapping[str, Any], place: str) -> Question:
     """The prompt of lm-eval's MMLU (tasks/mmlu/default), after Hendrycks et al. 2021 (arXiv 2009.03300)."""
-    asked, choices = _text(row, "question", place), _texts(row, "choices", place)
+    asked, given = _text(row, "question", place), _options(row, "choices", place)
+    choices = without_letters(given.texts)
     if len(choices) > len(LETTERS):
         raise UsageError(f"choices has {len(choices)} entries", where=place, allowed=f"2 to {len(LETTERS)}")
-    gold = _gold(row, "answer", choices, place)
+    gold = _gold(row, "answer", given, place)
     listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
     subject = re.sub("_", " ", str(row.get("subject") or ""))
     about = f" about {subject}" if subject else ""
@@ -171,7 +242,7 @@ def _lettered(row: Mapping[str, Any], place: str) -> Question:
 def _contexts(row: Mapping[str, Any], place: str) -> Question:
     contexts = _texts(row, "context_options", place)
     ending = _text(row, "continuation", place)
-    return _question(contexts, (ending,) * len(contexts), _gold(row, "gold", contexts, place), contexts)
+    return _question(contexts, (ending,) * len(contexts), _gold(row, "gold", Options(contexts), place), contexts)
 
 
 def _continuation(row: Mapping[str, Any], place: str) -> Question:
@@ -210,26 +281,29 @@ def _texts(row: Mapping[str, Any], name: str, place: str, *, least: int = 2) -> 
     return tuple(values)
 
 
-def _gold(row: Mapping[str, Any], name: str, choices: Sequence[str], place: str) -> int:
-    """Errors: UsageError for what is no number of a choice; a choice written out, and a letter, are told theirs."""
-    value = row[name]
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices):
-        return value
-    meant = None
-    if isinstance(value, str):
-        texts = [choice.strip() for choice in choices]
-        letters = list(LETTERS[: len(choices)])
-        meant = next((group.index(value.strip()) for group in (texts, letters) if value.strip() in group), None)
-        if meant is None and value.strip().isdigit() and int(value) < len(choices):
-            meant = int(value)
-    if isinstance(value, int) and value == len(choices):
-        meant = value - 1  # counted from 1
-    raise UsageError(
-        f"{name} is {_said(value)}",
-        where=place,
-        allowed=f"the number of the right choice, counted from 0: 0 to {len(choices) - 1}",
-        do="" if meant is None else f"did you mean {meant}?",
-    )
+def _options(row: Mapping[str, Any], name: str, place: str) -> Options:
+    """The choices of a row, numbers among them as text."""
+    given = options_of(row[name])
+    if given is None:
+        raise UsageError(f"{name} is {_said(row[name])}", where=place, allowed="a list of 2 or more texts")
+    plain = [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for one in given.texts]
+    return Options(_texts({name: plain}, name, place), given.labels)
+
+
+def _gold(row: Mapping[str, Any], name: str, given: Options, place: str) -> int:
+    """Errors: UsageError for what is no choice, or may be several."""
+    bare, first = without_letters(given.texts), row["first"]
+    try:
+        return right_one(row[name], bare, given.labels, first)
+    except NoKey as error:
+        called = f"label ({', '.join(given.labels)})" if given.labels else "letter (B, b, (B))"
+        raise UsageError(
+            f"{name} is {_said(row[name])}",
+            where=place,
+            allowed=f"the number of the right choice, counted from {first}: {first} to {len(bare) - 1 + first}; its "
+            f"{called}; or its text",
+            do=error.hint,
+        ) from error
 
 
 def _said(value: Any) -> str:

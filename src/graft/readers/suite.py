@@ -1,8 +1,7 @@
-"""Suites: files of questions, one JSON object per line, read whole or refused with the place that is wrong."""
+"""Suites: files of questions, read whole or refused with the place that is wrong."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +11,10 @@ from typing import Literal
 from graft.core.errors import UsageError, nearest
 from graft.core.golden import golden_order
 from graft.readers.folder import listing
-from graft.readers.opened import DAMAGED, opened
 from graft.readers.question import Question, question_of
+from graft.readers.roles import Fields
+from graft.readers.suite_rows import ALLOWED, SUFFIXES, rows_of
 
-SUFFIXES = (".jsonl", ".ndjson", ".json")
-ALLOWED = ", ".join(SUFFIXES) + " with one JSON object per line, also with .gz or .zst"
-UNKNOWN = ("unknown suffix", "no suffix")  # how the listing of a folder calls files that nothing reads
-UTF8_BOM = b"\xef\xbb\xbf"
 TWINS = "two of its choices are the same"
 BEYOND, SHOWN = "beyond the limit", "shown as an example"
 
@@ -38,6 +34,8 @@ class Choosing:
     part: str = "subject"
     repeated: Literal["drop", "keep", "refuse"] = "drop"
     ignore: tuple[str, ...] = ()
+    fields: Fields = ()  # see graft.readers.roles
+    first: int = 0  # number of the first choice
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def suite_files(path: Path) -> tuple[list[SuiteFile], list[str]]:
     short = [name.rpartition("/")[2] for name in whole]
     names = short if len(set(short)) == len(short) else whole
     others = [file.name for file in there.files if file.suffix not in SUFFIXES]
-    others += [f"{count} ({why})" for why, count in there.skipped.items() if why.startswith(UNKNOWN)]
+    others += [file.name for file in there.unread]
     return [SuiteFile(file.path, name) for file, name in zip(kept, names, strict=True)], others
 
 
@@ -190,30 +188,16 @@ def _first_of(path: Path, choosing: Choosing) -> list[Question]:
 
 
 def _questions(path: Path, choosing: Choosing) -> Iterator[Question]:
-    for number, line in _lines(path):
-        place = f"{path.name}#{number}"
+    for number, row in rows_of(path):
         try:
-            row = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:  # UnicodeDecodeError is one of them
-            raise UsageError(
-                f"not JSON: {error}", where=f"{path}#{number}", allowed="one JSON object per line"
-            ) from error
-        try:
-            yield question_of(row, place, number, part=choosing.part, ignore=choosing.ignore)
+            yield question_of(
+                row,
+                f"{path.name}#{number}",
+                number,
+                part=choosing.part,
+                ignore=choosing.ignore,
+                fields=choosing.fields,
+                first=choosing.first,
+            )
         except UsageError as error:
             raise UsageError(error.what, where=f"{path}#{number}", allowed=error.allowed, do=error.do) from error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines by number from 1, empty ones left out. Errors: UsageError where compression breaks off."""
-    number = 0
-    with opened(path) as stream:
-        try:
-            for number, line in enumerate(stream.content, 1):
-                line = line.removeprefix(UTF8_BOM) if number == 1 else line
-                if line.strip():
-                    yield number, line.strip()
-        except DAMAGED as error:
-            raise UsageError(
-                "this file breaks off", where=f"{path}#{number + 1}", do="fetch it again: what is there is a part of it"
-            ) from error

@@ -59,6 +59,9 @@ class Advise:
             advice = OPEN
         changes = ", ".join(f"{run.change:+.1%}" for run in runs)
         words = f"{len(runs)} run(s) on this text: {better} improved, {worse} became worse (loss {changes})"
+        unknown = sum(run.interval is None for run in runs)
+        if unknown:
+            words += f"; how certain that is of {unknown} of them is unknown (one test document)"
         if better and worse:
             words += "; how they were trained decides"
         return {"advice": advice, "rests_on": words}

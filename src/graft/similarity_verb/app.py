@@ -31,7 +31,8 @@ def similarity(
         Optional[int], typer.Option(help="Read at most so many of each text. \\[default: 200]")
     ] = None,
     tokens: Annotated[Optional[int], typer.Option(help="Read so many of each document. \\[default: 512]")] = None,
-    text_field: Annotated[str, typer.Option(help="Where the text is, in rows of JSON or Parquet.")] = "text",
+    text_field: Annotated[str, typer.Option(help="Where the text is, in rows of JSON, Parquet or CSV.")] = "text",
+    encoding: Annotated[str, typer.Option(help="Of text that is not UTF-8; see `graft adapt --help`.")] = "",
     changes: Annotated[
         Words,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. liken.draws=2000, advise.excess=0.2."),
@@ -66,7 +67,7 @@ def similarity(
 
     reading = {name: value for name, value in (("documents", documents), ("tokens", tokens)) if value is not None}
     settings = {"texts": texts, "to": to, "model": model, "runs": runs or []}
-    settings |= {"ingest": {"text_field": text_field}, "embed": reading}
+    settings |= {"ingest": {"text_field": text_field, "encoding": encoding}, "embed": reading}
     request = computing(build_changed(Similarity, settings, changes or []), precision, device)
     if page is not None:
         check_page(page, request)

@@ -81,7 +81,9 @@ class Similarity:
             "runs": [run.told() for run in runs],
             "runs_left_out": left,
             "correlations": correlations(rows, runs) if self.runs else [],
-            "notes": notes_of(kinds, against, self.advise.told_apart) + _notes(sides, known, likeness),
+            "notes": notes_of(kinds, against, self.advise.told_apart)
+            + _notes(sides, known, likeness)
+            + _read_notes({**docs, "the reference": reference}),
             "settings": {key: to_json(getattr(self, key)) for key in ("ingest", "embed", "liken", "advise")},
         }
 
@@ -135,6 +137,11 @@ def _size(side: Artifact) -> dict[str, Any]:
         "bytes": facts["bytes"],
         "left_out": facts["dropped"] + facts["without tokens"],
     }
+
+
+def _read_notes(docs: Mapping[str, Artifact]) -> list[str]:
+    """What was noted while reading, by the names that texts have here; there all of them are called "text"."""
+    return [f"{name}{note.removeprefix('text')}" for name, one in docs.items() for note in one.facts["notes"]]
 
 
 def _notes(sides: Mapping[str, Artifact], known: Artifact, likeness: Mapping[str, Artifact]) -> list[str]:

@@ -18,6 +18,7 @@ from graft.core.kind import WORDS, kind_of
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.embedded import quiz
+from graft.readers.roles import read_fields
 from graft.readers.suite import Choosing, missing
 from graft.stages.asked import Asked, find_suites
 from graft.stages.part import Part, join_parts, notes_of
@@ -51,6 +52,9 @@ class Answer:
     between: str = "\n\n"  # after each solved item
     repeated: Literal["drop", "keep", "refuse"] = "drop"  # items of which two choices are the same
     ignore: tuple[str, ...] = ()  # fields that are read over
+    # question=NAME or query=NAME, choices=NAME, answer=NAME, context=NAME: all other fields are then read over
+    fields: tuple[str, ...] = ()
+    first: Literal[0, 1] = 0  # number of the first choice, where answers are numbers
     tokens: int = 32  # written at most, where the model writes itself
     window: int | None = None  # tokens of context; None: the model's own
     precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
@@ -61,6 +65,7 @@ class Answer:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} is {value}", allowed=f"{least} or more")
+        read_fields(self.fields)
         if self.shots_from and not self.shots:
             raise UsageError(
                 f"shots_from is {self.shots_from}, and no example is shown: shots is {self.shots or 0}",
@@ -70,7 +75,15 @@ class Answer:
     @property
     def choosing(self) -> Choosing:
         return Choosing(
-            self.limit, self.shots or 0, self.shots_from, self.split, self.by, self.repeated, tuple(self.ignore)
+            self.limit,
+            self.shots or 0,
+            self.shots_from,
+            self.split,
+            self.by,
+            self.repeated,
+            tuple(self.ignore),
+            read_fields(self.fields),
+            self.first,
         )
 
 

@@ -174,4 +174,8 @@ def sentence(tokens_added: int, rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f", 95 % interval {interval[0]:+.2%} to {interval[1]:+.2%}"
+    return (
+        ", how certain is unknown: one document"
+        if interval is None
+        else f", 95 % interval {interval[0]:+.2%} to {interval[1]:+.2%}"
+    )

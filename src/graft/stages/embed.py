@@ -21,6 +21,7 @@ from graft.core.kind import WORDS, kind_of
 from graft.core.progress import Progress
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
+from graft.readers.piece import UNREAD_KIND
 from graft.stages.ingest import TABLE
 from graft.stages.settle import recorded, settle_here
 from graft.stages.tell import tell_notes
@@ -120,7 +121,8 @@ def _choose(docs: Artifact, most: int) -> tuple[list[dict[str, Any]], dict[str, 
     places = np.array(list(seen.values()), np.int64)
     if len(places) > most:
         places = np.sort(places[golden_order(len(places))[:most]])
-    facts = {"usable": usable, "different": len(seen), "dropped": len(table) - usable}
+    unread = sum(dropped.startswith(UNREAD_KIND) for dropped in table["dropped"].to_pylist())
+    facts = {"usable": usable, "different": len(seen), "dropped": len(table) - usable - unread}
     return list(_rows(docs, places)), facts
 
 

@@ -86,7 +86,7 @@ def with_fate(
     fates = dict.fromkeys(fate for _, fate in met)
     steps = {fate: step_of(fate, corpus) for fate in fates if fate.startswith(MARK)}
     asked = words.strip()
-    wanted = {fate for fate in fates if asked in (fate, fate.removeprefix(MARK), steps.get(fate))}
+    wanted = {fate for fate in fates if asked in (fate, fate.removeprefix(MARK), steps.get(fate), _family(fate))}
     found = {key: positions for key, positions in met.items() if key[1] in wanted}
     if not found:
         known = [*fates, *dict.fromkeys(step for step in steps.values() if step)]
@@ -94,6 +94,12 @@ def with_fate(
             f'no document of {corpus.name} met the fate "{words}"', allowed=", ".join(known), do=nearest(asked, known)
         )
     return found
+
+
+def _family(fate: str) -> str:
+    """ "unread kind" of "dropped: unread kind: .pdf"; "" of what has no kinds."""
+    name, colon, _ = fate.removeprefix(MARK).partition(":")
+    return name if colon else ""
 
 
 def step_of(fate: str, corpus: Artifact) -> str:

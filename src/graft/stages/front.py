@@ -107,8 +107,10 @@ def _ahead(
         ),
         None,
     )
-    if pair is None or pair["interval"] is None:
+    if pair is None:
         return ""
+    if pair["interval"] is None:
+        return f", and whether that is certainly better than {second['label']} is unknown: one test document"
     certain = not pair["interval"][0] <= 0 <= pair["interval"][1]
     documents = first["texts"][role]["documents"]
     few = f" by {_counted(documents, 'test document')} alone" if documents < FEW else ""

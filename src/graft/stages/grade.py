@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from graft.core import answers
 from graft.core.artifact import Artifact, Draft, Store
+from graft.core.certainty import no_interval
 from graft.core.errors import UsageError
 from graft.core.proportions import Answered, Means, coin, holm, mcnemar, over_items, over_tasks, wilson
 from graft.core.runtime import described
 from graft.core.settings import check_choices, to_json
 from graft.page.answered import render_answers
 from graft.stages.graded import Graded, changed, items_of, shown_items
+from graft.stages.habits import KEYS, Habits
 from graft.stages.settle import check_same_precision
 from graft.stages.verdict import called, named, notes_of, sentence
 
@@ -35,11 +37,14 @@ class Grade:
     seed: int = 0  # of the resampling
     title: str = "Answers to benchmarks"
     items: int = 400  # most that are on the page; items.parquet has all
+    same: float = 0.9  # share of answers in one place from which a note says that it is nearly all of them; 1: never
 
     def __post_init__(self) -> None:
         check_choices(self)
         if not 0 < self.certain < 1:
             raise UsageError(f"certain is {self.certain}", allowed="a chance above 0 and below 1", do="0.05 is usual")
+        if not 0 < self.same <= 1:
+            raise UsageError(f"same is {self.same}", allowed="a share above 0, at most 1", do="0.9 is usual")
         if self.items < 0:
             raise UsageError(f"items is {self.items}", allowed="0 or more")
 
@@ -94,16 +99,19 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
     rows = {name: _row(answered.of(number), two, settings.seed) for number, name in enumerate(names)}
     if two:
         _call(rows, settings.certain)
+    habits = Habits.of(table)
     for name, row in rows.items():
+        row["most_chosen"] = habits.told(names.index(name))
         facts = graded.answers.facts["tasks"][name]
         row |= {"form": facts["form"], "shots": facts["shots"], "left_out": facts["left_out"], "cut": facts["cut"]}
         row["measures"] = {measure: facts[measure]["accuracy"] for measure in answers.MEASURES}
     whole: dict[str, Any] = _row(answered, two, settings.seed) | {"tasks": len(names)}
+    whole["most_chosen"] = habits.told()
     macro: dict[str, Any] = _means_row(over_tasks(answered, settings.seed), two) | {"tasks": len(names)}
     if two:
         macro["p"] = coin(answered, settings.seed)
-        for one in (whole, macro):
-            one["verdict"] = called(one["interval"]["change"], one["p"], settings.certain)
+        for one, thing in ((whole, "item"), (macro, "item of a task")):
+            one["verdict"] = called(one["interval"]["change"], one["p"], settings.certain, thing)
     summary = {
         "verdict": "",
         "model": graded.model,
@@ -111,7 +119,7 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
         "measure": settings.measure,
         "suites": list(graded.suites),
         "runtime": graded.answers.facts["runtime"],
-        "notes": list(dict.fromkeys([*graded.notes, *notes_of(graded, lone)])),
+        "notes": list(dict.fromkeys([*graded.notes, *habits.notes(names, settings.same), *notes_of(graded, lone)])),
         "all": whole,
         "macro": macro,
         "worst": _worst(rows) if two else None,
@@ -142,7 +150,10 @@ def _call(rows: Mapping[str, dict[str, Any]], certain: float) -> None:
     """Each task's verdict, by its p corrected for the number of tasks."""
     for row, p in zip(rows.values(), holm([row["p"] for row in rows.values()]), strict=True):
         row["p_holm"] = p
-        row["verdict"] = "no change" if p > certain else "improved" if row["accuracy"]["change"] > 0 else "worse"
+        if row["interval"]["change"] is None:
+            row["verdict"] = no_interval("item")
+        else:
+            row["verdict"] = "no change" if p > certain else "improved" if row["accuracy"]["change"] > 0 else "worse"
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:
@@ -190,7 +201,10 @@ def _worst(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"task": name} | {key: rows[name][key] for key in ("accuracy", "interval", "lost", "gained", "p", "p_holm")}
 
 
-NUMBERS = ("items", "chance", "known", "accuracy.model", "interval.model.0", "interval.model.1")
+NUMBERS = (
+    *("items", "chance", "known", "accuracy.model", "interval.model.0", "interval.model.1"),
+    *(f"most_chosen.model.{key}" for key in KEYS),
+)
 MACRO_NUMBERS = ("accuracy.model", "interval.model.0", "interval.model.1", "tasks")
 PAIRED_NUMBERS = (
     "accuracy.against",
@@ -208,6 +222,7 @@ def number_keys(two: bool) -> list[str]:
     keys += [f"tasks.*.{name}" for name in NUMBERS]
     if two:
         keys += [f"{part}.{name}" for part in ("all", "macro", "tasks.*") for name in PAIRED_NUMBERS]
+        keys += [f"{part}.most_chosen.against.{key}" for part in ("all", "tasks.*") for key in KEYS]
         keys += [
             "all.p",
             "macro.p",

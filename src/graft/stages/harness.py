@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from graft.core.answers import judged
 from graft.core.artifact import digest
 from graft.core.errors import FaultError, UsageError, nearest
+from graft.core.extras import pip_install
 from graft.core.golden import golden_order
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from graft.tensors.endings import EndingScorer
     from graft.tensors.pairs import PairEncoder
 
-PIP = 'pip install "graft-lm[eval]"'
+EXTRA, PACKAGE = "eval", "lm-eval"  # of graft, and what it is for
 JUDGED = ("acc", "exact_match", "em")  # the metric that says whether an item is right, the first that a task has
 SEED = 1234  # of the examples before a question; lm-eval's own number
 
@@ -158,7 +159,7 @@ def open_tasks(names: Sequence[str], limit: int, shots: int | None) -> list[Harn
         raise UsageError(
             f'"{names[0]}" is no file or folder, and tasks are asked through lm-eval, which is not installed',
             allowed="a file or folder of questions, or with lm-eval the name of a task",
-            do=PIP,
+            do=pip_install(EXTRA, PACKAGE),
         )
     found: list[HarnessTask] = []
     with _quiet():

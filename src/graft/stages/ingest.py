@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os.path
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +12,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core import dialogue, doc
+from graft.core import doc
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError, nearest
 from graft.core.fingerprint import Fingerprints
-from graft.core.ledger import Amount
 from graft.core.progress import Progress
 from graft.embedded import text as embedded
 from graft.readers import folder, hub
-from graft.readers.folder import ALLOWED, Listing, listing, read, shown
-from graft.readers.piece import NO_FIELD, Fields, Piece
+from graft.readers.encoded import encoding_of
+from graft.readers.folder import ALLOWED, Listing, counted_kinds, kinds_of, listing, read, shown
+from graft.readers.piece import UNREAD_KIND, Fields, Piece
+from graft.readers.seen import Seen
+from graft.stages.tell import tell_notes
 
 TABLE = "docs.parquet"
 BATCH_BYTES = 32_000_000  # of text held before it is written as a row group
@@ -39,16 +40,19 @@ class Ingest:
     (graft.readers.dialogue). Its text is then what was said, joined by newlines.
     """
 
-    text_field: str = "text"  # the field of JSON objects, or column of Parquet files, that holds the text
+    text_field: str = "text"  # the field of JSON objects, or column of Parquet, CSV and TSV files, with the text
     label_field: str = ""  # one that holds a label (text, number or truth), kept with the document; "": none is
+    encoding: str = ""  # of text that is not UTF-8 and has no byte order mark, e.g. cp1252; "": guessed, or not used
 
     def __post_init__(self) -> None:
+        if self.encoding:
+            encoding_of(self.encoding)
         if not self.text_field:
             raise UsageError("text_field is empty", allowed="the name of a field of your rows", do='"text" is usual')
 
     @property
     def fields(self) -> Fields:
-        return Fields(self.text_field, self.label_field)
+        return Fields(self.text_field, self.label_field, self.encoding and encoding_of(self.encoding))
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Intake:
     path: str
     found: Listing = field(default_factory=Listing)
     embedded: embedded.Embedded | None = None
+    encodings: dict[str, str] = field(default_factory=dict)  # by file, of those read that are not in UTF-8
 
     @property
     def size(self) -> int:
@@ -92,6 +97,14 @@ class Intake:
             for one in read(file, fields):
                 yield one.seen - seen, one
                 seen = one.seen
+                if one.encoding:
+                    self.encodings[file.name] = one.encoding
+
+    def unread(self) -> Iterator[Piece]:
+        """A loss for each file of a kind that is not read."""
+        kinds = kinds_of(self.found.unread)
+        for file in self.found.unread:
+            yield Piece("", file.name, file.size, 0, f"{UNREAD_KIND}{kinds[file.name]}")
 
 
 def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, store: Store) -> Artifact:
@@ -138,12 +151,16 @@ def look_up(path: str, prefix: str = "", *, may_fetch: bool = True) -> Intake:
             do=near or f"check the path; it is taken relative to {Path.cwd()}",
         )
     found = listing(local, prefix)
-    if not found.files and not found.skipped:
+    if not found.files and not found.unread and not found.skipped:
         raise UsageError("the folder is empty", where=path, allowed=ALLOWED, do="put text files into it")
     if not found.files:
-        seen = ", ".join(f"{count} x {reason}" for reason, count in found.skipped.most_common(NAMES_SHOWN))
+        seen = [f"{count} x {reason}" for reason, count in found.skipped.most_common(NAMES_SHOWN)]
+        unread = counted_kinds(kinds_of(found.unread, NAMES_SHOWN).values())
         raise UsageError(
-            f"no file here can be read as text ({seen})", where=path, allowed=ALLOWED, do="convert them first"
+            f"no file here can be read as text ({', '.join([unread] * bool(unread) + seen)})",
+            where=path,
+            allowed=ALLOWED,
+            do="convert them first",
         )
     return Intake(path, found)
 
@@ -153,88 +170,59 @@ def _local(path: str) -> Path:
 
 
 def _identity(intake: Intake, prints: Fingerprints) -> str:
-    """Names and contents of the files; versions and modules of the packages that embedded text comes from."""
+    """Names and contents of the files, and names and sizes of those that are not read; of embedded text the versions of
+    the packages that it comes from."""
     if intake.embedded:
         return f"{intake.embedded.identity}; {intake.embedded.extent}"
     names = "\n".join(file.name for file in intake.found.files)
-    return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}"
+    unread = "\n".join(f"{file.size} {file.name}" for file in intake.found.unread)
+    told = f" without {doc.doc_id(unread)}" if unread else ""
+    return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}{told}"
 
 
 def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draft) -> None:
     progress = Progress(f"reading {source}", sum(intake.size for intake in intakes))
-    seen = _Seen()
+    found = Seen()
     with ExitStack() as stack:
         table = stack.enter_context(_Table(draft / TABLE))
         for intake in intakes:
             for read_bytes, one in intake.pieces(settings.fields):
                 progress.advance(read_bytes)
-                seen.count(one)
+                found.count(one)
                 table.add(one, source)
+        for one in (one for intake in intakes for one in intake.unread()):
+            found.count(one)
+            table.add(one, source)  # after all documents, whose positions do not depend on such files
     progress.close()
-    seen.check(source, settings, intakes)
-    for fate, amount in seen.fates.items():
+    encodings = {name: one for intake in intakes for name, one in intake.encodings.items()}
+    tell_notes(found.notes(source, encodings))
+    found.check(source, settings.text_field, ", ".join(intake.path for intake in intakes))
+    for fate, amount in found.fates.items():
         draft.ledger.enter(source, amount)
         draft.ledger.settle(source, fate, amount)
     skipped = sum((intake.found.skipped for intake in intakes), Counter[str]())
+    files = sum(len(intake.found.files) for intake in intakes)
     formats = Counter(file.suffix for intake in intakes for file in intake.found.files)
     draft.facts |= {
         "source": source,
         "paths": [shown(intake.path) for intake in intakes],
-        "files": sum(len(intake.found.files) for intake in intakes),
+        "files": files,
         "formats": dict(sorted(formats.items())),
+        "encodings": _counted(encodings, files),
         "skipped": dict(sorted(skipped.items())),
         "embedded": {intake.path: intake.embedded.facts for intake in intakes if intake.embedded},
-        "first_lost": seen.first_lost,
-        "dialogues": seen.noted["dialogue"],
-        "pairs": seen.noted["rejected"],
-        "labelled": seen.noted["label"],
+        "first_lost": found.first_lost,
+        "dialogues": found.noted["dialogue"],
+        "pairs": found.noted["rejected"],
+        "labelled": found.noted["label"],
+        "notes": found.notes(source, encodings, lasting=True),
     }
 
 
-class _Seen:
-    """Counts of what was read, and the words for when none of it is usable."""
-
-    def __init__(self) -> None:
-        self.fates: dict[str, Amount] = {"kept": Amount()}
-        self.fields: Counter[str] = Counter()
-        self.first_lost: dict[str, str] = {}
-        self.noted: Counter[str] = Counter()  # documents with such an entry in their notes
-
-    def count(self, one: Piece) -> None:
-        fate = one.dropped or "kept"
-        self.fates[fate] = self.fates.get(fate, Amount()) + Amount(1, one.num_bytes)
-        if one.dropped:
-            self.first_lost.setdefault(one.dropped, one.parent)
-            self.fields.update(one.fields)
-        elif one.notes != "{}":
-            notes = json.loads(one.notes)
-            self.noted.update([*notes, *notes.get(dialogue.NOTE, {})])
-
-    def check(self, source: str, settings: Ingest, intakes: Sequence[Intake]) -> None:
-        """Errors: UsageError unless at least one document is usable."""
-        if self.fates["kept"].documents:
-            return
-        where = ", ".join(intake.path for intake in intakes)
-        lost = {fate: amount for fate, amount in self.fates.items() if fate != "kept"}
-        if NO_FIELD in lost:
-            names = [name for name, _ in self.fields.most_common(NAMES_SHOWN)]
-            raise UsageError(
-                f'no row has a field "{settings.text_field}" with text in it ({_words(lost)})',
-                where=f"{where}, first at {self.first_lost[NO_FIELD]}",
-                allowed=f"text_field: one of the fields that are there: {', '.join(names) or 'there are none'}; or the "
-                "fields of a dialogue: messages, prompt and response, instruction and output, chosen and rejected ...",
-                do=nearest(settings.text_field, names) or "set text_field (--text-field) to the one with the text",
-            )
-        raise UsageError(
-            f"no usable document for source {source!r} ({_words(lost) or 'the files have no rows'})",
-            where=where,
-            allowed="documents with text in UTF-8",
-            do="look at " + (", ".join(dict.fromkeys(self.first_lost.values())) or "the files"),
-        )
-
-
-def _words(lost: dict[str, Amount]) -> str:
-    return ", ".join(f"{amount.documents} x {fate.removeprefix('dropped: ')}" for fate, amount in lost.items())
+def _counted(encodings: Mapping[str, str], files: int) -> dict[str, int]:
+    """How many of so many files are in each encoding; encodings: of those that are not in UTF-8."""
+    counts = Counter({"utf-8": files - len(encodings)}) + Counter(encodings.values())
+    return dict(sorted(counts.items()))
 
 
 class _Table:

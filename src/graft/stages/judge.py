@@ -157,7 +157,13 @@ def sentence(told: Mapping[str, Any]) -> str:
     if step_by_step and step_by_step[0] != order[0]:
         said += f", of those that learn one domain after the other {words(step_by_step[0])}"
     tied = [label for label in methods[(step_by_step or order)[0]]["tied"] if label in step_by_step]
-    said += f", not told apart from {' and '.join(tied)}" if tied else ""
+    single = [name for name in told["domains"] if told["documents"][name] < 2]
+    if tied and single:
+        said += (
+            f", and whether it is certainly ahead of {' and '.join(tied)} is unknown ({single[0]}: one test document)"
+        )
+    elif tied:
+        said += f", not told apart from {' and '.join(tied)}"
     kindest = min(methods, key=lambda label: methods[label]["general"]["change"])
     if kindest not in (order[0], *step_by_step[:1]):
         said += f"; general text is kept best by {words(kindest)}"

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from graft.core.artifact import Artifact, Draft, Store
+from graft.core.certainty import measured_once
 from graft.core.errors import UsageError
 from graft.core.runtime import described
 from graft.page.contrasted import render_contrast
@@ -108,11 +109,13 @@ def number_keys(texts: Sequence[str]) -> list[str]:
 
 def sentence(name: str, row: Mapping[str, Any]) -> str:
     """The verdict on one text, and who did it: the word or the item that makes up more of it first."""
-    words = {"improved": "is predicted better", "worse": "is predicted worse"}.get(
-        row["verdict"], "shows no certain change"
-    )
+    head = {
+        "improved": f"{name} is predicted better",
+        "worse": f"{name} is predicted worse",
+        "no change": f"{name} shows no certain change",
+    }.get(row["verdict"], measured_once(name))
     bits = row["bits_per_byte"]
-    said = f"{name} {words}: {bits['before']:.4f} → {bits['after']:.4f} bits per byte, {row['change']:+.1%}"
+    said = f"{head}: {bits['before']:.4f} → {bits['after']:.4f} bits per byte, {row['change']:+.1%}"
     if row["interval"] is None:
         return f"{said} (one document: no interval)."
     said += f" (95 % interval {row['interval'][0]:+.1%} to {row['interval'][1]:+.1%})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graft.core.artifact import Artifact, Draft, Store
+from graft.core.certainty import measured_once
 from graft.core.split import Split
 from graft.page.cautions import cautions
 from graft.page.facts import Materials, gather_facts
@@ -148,17 +149,19 @@ def sentence(changes: dict[str, dict[str, Any]]) -> str:
     gained = {
         "improved": f"The model improved on the domain: {_change(domain)}",
         "worse": f"The model became worse on the domain: {_change(domain)}",
-    }.get(domain["verdict"], f"The domain shows no certain change: {_change(domain)}")
+        "no change": f"The domain shows no certain change: {_change(domain)}",
+    }.get(domain["verdict"], f"{measured_once('The domain')}: {_change(domain)}")
     paid = {
         "worse": f"it paid with general text: {_change(general)}",
         "improved": f"general text improved too: {_change(general)}",
-    }.get(general["verdict"], f"general text shows no certain change: {_change(general)}")
+        "no change": f"general text shows no certain change: {_change(general)}",
+    }.get(general["verdict"], f"{measured_once('general text')}: {_change(general)}")
     return f"{gained}; {paid}."
 
 
 def _change(row: dict[str, Any]) -> str:
     words = f"loss {row['before']:.3f} → {row['after']:.3f} nats per token, {row['change']:+.1%}"
     if row["interval"] is None:
-        return words + " (one document: no interval)"
+        return words
     low, high = row["interval"]
     return words + f" (95 % interval {low:+.1%} to {high:+.1%})"

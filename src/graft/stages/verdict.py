@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from graft.core.certainty import measured_once, no_interval
 from graft.stages.graded import Graded
 
 
-def called(interval: Sequence[float] | None, p: float, certain: float) -> str:
-    """What a change is called: a direction only where its interval leaves 0 out and p is at most `certain`."""
+def called(interval: Sequence[float] | None, p: float, certain: float, thing: str = "item") -> str:
+    """What a change is called: a direction only where its interval leaves 0 out and p is at most `certain`.
+
+    thing: what is drawn from for the interval; with one of it there is none.
+    """
     if interval is None:
-        return "no interval (one item)"
+        return no_interval(thing)
     if p > certain:
         return "no change"
     return "improved" if interval[0] > 0 else "worse" if interval[1] < 0 else "no change"
@@ -28,11 +32,13 @@ def sentence(summary: Mapping[str, Any]) -> str:
             f"{name} answers {accuracy['model']:.1%} of {count} right (95 % interval {low:.1%} to {high:.1%}; "
             f"guessing: {whole['chance']:.1%})."
         )
-    words = {"improved": "answers better than", "worse": "answers worse than"}.get(
-        whole["verdict"], "shows no certain change against"
-    )
+    head = {
+        "improved": f"{name} answers better than {other}",
+        "worse": f"{name} answers worse than {other}",
+        "no change": f"{name} shows no certain change against {other}",
+    }.get(whole["verdict"], measured_once(f"{name} against {other}", "item"))
     said = (
-        f"{name} {words} {other}: {accuracy['against']:.1%} → {accuracy['model']:.1%} of {count}, "
+        f"{head}: {accuracy['against']:.1%} → {accuracy['model']:.1%} of {count}, "
         f"{100 * accuracy['change']:+.1f} points"
     )
     if interval["change"]:
