@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import transformers
 
+from graft.core.runtime import Computed
 from graft.tensors.batch import Batch
 
 MEAN_LENGTH, SPREAD = 5.0, 0.9  # of the logarithm of a document's length: half of them are shorter than 150 tokens
@@ -23,6 +24,7 @@ class Size:
     vocabulary: int
     rows: int = 16
     window: int = 512
+    precision: Computed = "bf16"
 
 
 SIZES = {"small": Size(256, 6, 4, 704, 8192), "medium": Size(512, 8, 8, 1408, 32000)}

@@ -1,11 +1,11 @@
 """One training step, ours and those of transformers' Trainer, TRL and LitGPT, on the same rows: time, memory, loss.
 
-    python benchmarks/step.py [--size small|medium] [--rounds 3] [--json FILE]
+    python benchmarks/step.py [--size small|medium] [--precision bf16|fp32] [--rounds 3] [--json FILE]
     python benchmarks/step.py --peers graft Trainer         only these
     python benchmarks/step.py --one graft                   one process, its numbers as JSON
 
 Every process builds the same Llama from the same seed and sees the same rows of packed documents in the same order, in
-bf16 with float32 weights, AdamW, clipped at 1. Steps are timed between the ends of consecutive steps, so reading the
+bf16 with float32 weights or in fp32 (by itself in what the machine is good at), AdamW, clipped at 1. Steps are timed between the ends of consecutive steps, so reading the
 batch, the optimiser and clearing gradients are inside; the first ones warm up and are left out. Memory is the largest
 resident set of the whole process, libraries included. What the peers compute:
 
@@ -18,7 +18,7 @@ TRL         SFTTrainer with packing=True, which means padding-free: the rows of 
             shifted inside, so the last token of each document is no target. Its defaults otherwise: activations
             recomputed (gradient_checkpointing=True), fused head. `1 row at a time` accumulates gradients over rows,
             which spares the long row and is the fastest we found; `kept` does so without recomputing.
-LitGPT      litgpt.pretrain.fit itself on litgpt.GPT with these weights: bf16-mixed of Lightning Fabric, chunked
+LitGPT      litgpt.pretrain.fit itself on litgpt.GPT with these weights: bf16-mixed (or 32-true) of Lightning Fabric, chunked
             cross entropy, its optimiser as pretrain makes it (not fused on a CPU), torch.compile as pretrain does;
             documents not kept apart, since it has no way to. `not compiled` leaves torch.compile out.
 
@@ -34,6 +34,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,16 @@ import transformers
 from packed import SIZES, Rows, Size, batches_of, fresh_model
 from turns import Clock, machine, median, ratio, row, say_machine, table, take_turns, verdict, write_json
 
+from graft.core.runtime import runtime
 from graft.tensors.batch import Batch
 
 WARM_UP = 2
 LEARNING_RATE = 1e-4
 TARGETS = {  # processor seconds of the peer over ours, at least
-    "small": {"Trainer": 1.7, "TRL": 3.0, "LitGPT": 1.2},
-    "medium": {"Trainer": 1.4},
+    ("small", "bf16"): {"Trainer": 1.7, "TRL": 3.0, "LitGPT": 1.2},
+    ("medium", "bf16"): {"Trainer": 1.4},
+    ("small", "fp32"): {"Trainer": 1.3, "LitGPT": 1.1},
+    ("medium", "fp32"): {},
 }
 CUTS = (", 4 rows at a time", ", 1 row at a time")  # a peer is compared with graft's run of the same cut
 MEMORY_TARGET = 0.65  # our peak over the Trainer's, at most
@@ -61,7 +65,7 @@ def run_graft(size: Size, batches: list[Batch], clock: Clock, micro_rows: int = 
     from graft.tensors.run import adamw
     from graft.tensors.verify import verify
 
-    model = Model(fresh_model(size), precision="bf16")
+    model = Model(fresh_model(size), precision=size.precision)
     verify(model, batches[0])
     model.hf.train()
     loss = Causal().bind(None, lambda _: model)  # type: ignore[arg-type] - needs no start
@@ -92,7 +96,7 @@ def trainer_settings(size: Size, num_batches: int, micro_rows: int) -> dict[str,
     """What the Trainer and TRL's, which inherits from it, are told alike."""
     return {
         "max_steps": num_batches, "per_device_train_batch_size": micro_rows,
-        "gradient_accumulation_steps": size.rows // micro_rows, "bf16": True, "use_cpu": True,
+        "gradient_accumulation_steps": size.rows // micro_rows, "bf16": size.precision == "bf16", "use_cpu": True,
         "learning_rate": LEARNING_RATE, "lr_scheduler_type": "constant", "max_grad_norm": 1.0, "logging_steps": 1,
         "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "remove_unused_columns": False,
         "train_sampling_strategy": "sequential", "optim": "adamw_torch_fused",
@@ -164,7 +168,8 @@ def run_litgpt(size: Size, batches: list[Batch], clock: Clock, compiled: bool = 
         norm_class_name="RMSNorm", norm_eps=1e-6, mlp_class_name="LLaMAMLP", rotary_percentage=1.0,
         parallel_residual=False,
     )  # fmt: skip
-    fabric = lightning.Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    computed = {"bf16": "bf16-mixed", "fp32": "32-true"}[size.precision]
+    fabric = lightning.Fabric(accelerator="cpu", devices=1, precision=computed)
     model = GPT(config)
     weights: dict[str, torch.Tensor] = {}
     copy_weights_hf_llama(config, {}, weights, dict(fresh_model(size).state_dict()))
@@ -216,35 +221,39 @@ PEERS: dict[str, Peer] = {
 
 def compare(asked: argparse.Namespace) -> None:
     """Fresh processes in turn, so that a busy spell of the machine hits every peer."""
-    size = SIZES[asked.size]
+    size = replace(SIZES[asked.size], precision=asked.precision)
     found = machine("accelerate", "trl", "litgpt", "lightning")
     say_machine(found)
     print(
         f"{sum(p.numel() for p in fresh_model(size).parameters()) / 1e6:.1f} M parameters (hidden {size.hidden}, "
-        f"{size.layers} layers, vocabulary {size.vocabulary}, tied), {size.rows} rows of {size.window} tokens, bf16; "
+        f"{size.layers} layers, vocabulary {size.vocabulary}, tied), {size.rows} rows of {size.window} tokens, {size.precision}; "
         f"medians of {asked.rounds} processes x {asked.steps} steps\n"
     )
     peers = asked.peers if "graft" in asked.peers else ["graft", *asked.peers]
-    seen = take_turns(__file__, peers, asked.rounds, "--size", asked.size, "--steps", str(asked.steps))
+    alike = ("--size", asked.size, "--precision", asked.precision, "--steps", str(asked.steps))
+    seen = take_turns(__file__, peers, asked.rounds, *alike)
     table(("", "CPU-s/step", "wall s/step", "tokens/s", "peak RSS, MiB", "CPU x graft's", "target",
            "graft's peak over this", "target", "last loss"))  # fmt: skip
     for name, runs in seen.items():
         kind, cut = name.split(",")[0], next((cut for cut in CUTS if cut in name), "")
         ours = seen.get(f"graft{cut}", seen["graft"])
         slower, lighter = ratio(runs, ours, "cpu"), ratio(ours, runs, "peak_rss")
-        target = "" if "borders" in name else verdict(slower.median, at_least=TARGETS[asked.size].get(kind))
+        target = (
+            "" if "borders" in name else verdict(slower.median, at_least=TARGETS[asked.size, asked.precision].get(kind))
+        )
         less = verdict(lighter.median, at_most=MEMORY_TARGET) if name == "Trainer" else ""
         wall = median(runs, "wall")
         row(
             name, f"{median(runs, 'cpu'):.2f}", f"{wall:.2f}", f"{size.rows * size.window / wall:,.0f}",
             f"{median(runs, 'peak_rss') / 2**20:.0f}", slower, target, lighter, less, f"{runs[-1]['losses'][-1]:.4f}",
         )  # fmt: skip
-    write_json(asked.json, __file__, found, {"size": asked.size, "peers": seen})
+    write_json(asked.json, __file__, found, {"size": asked.size, "precision": asked.precision, "peers": seen})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default=runtime().precision, help="of all of them")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--rounds", type=int, default=3, help="processes per peer")
     parser.add_argument("--steps", type=int, default=4, help="steps measured in each, after two that warm up")
@@ -254,7 +263,7 @@ def main() -> None:
     if not asked.one:
         compare(asked)
         return
-    size, clock = SIZES[asked.size], Clock(WARM_UP)
+    size, clock = replace(SIZES[asked.size], precision=asked.precision), Clock(WARM_UP)
     losses = PEERS[asked.one](size, batches_of(size, WARM_UP + asked.steps), clock)
     print(json.dumps(clock.report() | {"losses": losses}), file=sys.stdout)
 
