@@ -5,9 +5,10 @@
     python benchmarks/step.py --one graft                   one process, its numbers as JSON
 
 Every process builds the same Llama from the same seed and sees the same rows of packed documents in the same order, in
-bf16 with float32 weights or in fp32 (by itself in what the machine is good at), AdamW, clipped at 1. Steps are timed between the ends of consecutive steps, so reading the
-batch, the optimiser and clearing gradients are inside; the first ones warm up and are left out. Memory is the largest
-resident set of the whole process, libraries included. What the peers compute:
+one precision (bf16 with float32 weights, or fp32; by itself what the machine is good at), AdamW, clipped at 1. Steps
+are timed between the ends of consecutive steps, so reading the batch, the optimiser and clearing gradients are inside;
+the first ones warm up and are left out. Memory is the largest resident set of the whole process, libraries included.
+What the peers compute:
 
 graft       all targets count; attention within documents; graft.tensors.loop with the plain objective
 Trainer     the same, told by position_ids (transformers then builds a mask) and shift_labels; fused AdamW
@@ -18,9 +19,9 @@ TRL         SFTTrainer with packing=True, which means padding-free: the rows of 
             shifted inside, so the last token of each document is no target. Its defaults otherwise: activations
             recomputed (gradient_checkpointing=True), fused head. `1 row at a time` accumulates gradients over rows,
             which spares the long row and is the fastest we found; `kept` does so without recomputing.
-LitGPT      litgpt.pretrain.fit itself on litgpt.GPT with these weights: bf16-mixed (or 32-true) of Lightning Fabric, chunked
-            cross entropy, its optimiser as pretrain makes it (not fused on a CPU), torch.compile as pretrain does;
-            documents not kept apart, since it has no way to. `not compiled` leaves torch.compile out.
+LitGPT      litgpt.pretrain.fit itself on litgpt.GPT with these weights: bf16-mixed or 32-true of Lightning Fabric,
+            chunked cross entropy, its optimiser as pretrain makes it (not fused on a CPU), torch.compile as pretrain
+            does; documents not kept apart, since it has no way to. `not compiled` leaves torch.compile out.
 
 Losses: `graft` and `Trainer` must agree, and `borders ignored` and `LitGPT`.
 """
@@ -226,8 +227,8 @@ def compare(asked: argparse.Namespace) -> None:
     say_machine(found)
     print(
         f"{sum(p.numel() for p in fresh_model(size).parameters()) / 1e6:.1f} M parameters (hidden {size.hidden}, "
-        f"{size.layers} layers, vocabulary {size.vocabulary}, tied), {size.rows} rows of {size.window} tokens, {size.precision}; "
-        f"medians of {asked.rounds} processes x {asked.steps} steps\n"
+        f"{size.layers} layers, vocabulary {size.vocabulary}, tied), {size.rows} rows of {size.window} tokens, "
+        f"{size.precision}; medians of {asked.rounds} processes x {asked.steps} steps\n"
     )
     peers = asked.peers if "graft" in asked.peers else ["graft", *asked.peers]
     alike = ("--size", asked.size, "--precision", asked.precision, "--steps", str(asked.steps))
