@@ -287,7 +287,7 @@ class _Trial:
             workers=workers,
             checkpoint_minutes=checkpoint_minutes,
             keep_every=self.steps,
-            evaluations=min(asked.evaluations, 2),
+            evaluations=min(asked.evaluations or 2, 2),
             validation_tokens=tokens,
         )
         return replace(self.training, settings=short)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from graft.core.errors import UsageError
 from graft.core.files import locked, naming_full_disk, write_whole
+from graft.core.progress import Progress
 
 
 class Unread(Exception):
@@ -33,15 +34,19 @@ class Fingerprints:
         """
         whole = hashlib.blake2b(digest_size=12)
         new: dict[str, str] = {}
+        progress = Progress("looking at files")
         for path in files:
             seen = path.stat()
             key = f"{path.resolve()}|{seen.st_size}|{seen.st_mtime_ns}"
             if key not in self.known:
                 if not self.may_read:
+                    progress.close()
                     raise Unread(path)
                 self.known[key] = new[key] = _content(path)
+            progress.advance()
             label = path.relative_to(root) if root else path.name
             whole.update(f"{label}\0{self.known[key]}\n".encode("utf-8", "surrogateescape"))
+        progress.close()
         if new:
             self._remember(new)
         return whole.hexdigest()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
+from graft.core.measuring import TEST, Reading
 from graft.core.outlet import check_out, put_out
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
 from graft.stages.compare import Compare, compare, number_keys
@@ -16,8 +19,10 @@ from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.extend import Growth, extend
 from graft.stages.ingest import Ingest, ingest
+from graft.stages.measured import Demand
+from graft.stages.settle_job import Open
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import Sized, Train, readings_of, train
 from graft.tunings.new_rows import NewRows
 
 
@@ -74,19 +79,48 @@ class Extend:
         """The dotted path of every number of summary.json, known before it is there."""
         return number_keys(list(self.sources))
 
+    def settled(self, start: Base, tokens: Artifact, store: Store, began: float) -> tuple[Extend, list[Artifact]]:
+        """This job with nothing left to choose: its tokens, where minutes are given, and how much text is scored; and
+        the speed that was measured for it.
+
+        start: the extended base, before its rows are trained. began: when the job did, on the monotonic clock.
+        """
+        left = Open(
+            start,
+            tokens,
+            self.mixture,
+            self.train,
+            self.evaluate,
+            partial(self.demand, start),
+            began,
+            {"models": 3},
+        )
+        training, scoring, speed = left.settled(store)
+        return replace(self, train=training, evaluate=scoring), speed
+
+    def demand(self, base: Sized | Base, training: Train, trainable: int) -> Demand:
+        """What the job trains and scores, with `training`. trainable: tokens of the domain's training text."""
+        shape = training.shape(base, trainable, next(iter(self.mixture.values())))
+        test = Reading.of(3, self.evaluate.max_tokens, TEST)  # the base, and the extension before and after
+        _, readings = readings_of(training, test, shape.laid_out, len(self.sources))
+        return Demand({"": [shape]}, readings, self.evaluate.split)
+
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made: the base's own first."""
+        began = time.monotonic()
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
         old_tokens = tokenize(corpus, base, self.tokenize, store=store)
-        seen = {"base": evaluate(base, old_tokens, self.evaluate, store=store)}
         extended = extend(base, corpus, self.growth, store=store)
         start = Base(extended.name, extended / "model")
         tokens = tokenize(corpus, start, self.tokenize, store=store)
-        seen["extended"] = evaluate(start, tokens, self.evaluate, store=store)
-        trained = train(start, tokens, self.mixture, self.train, store=store)
-        seen["trained"] = evaluate(Base(trained.name, trained / "model"), tokens, self.evaluate, store=store)
-        line = [*docs.values(), corpus, old_tokens, extended, tokens, trained, *seen.values()]
+        job, speed = self.settled(start, tokens, store, began)
+        seen = {"base": evaluate(base, old_tokens, job.evaluate, store=store)}
+        seen["extended"] = evaluate(start, tokens, job.evaluate, store=store)
+        trained = train(start, tokens, self.mixture, job.train, store=store)
+        seen["trained"] = evaluate(Base(trained.name, trained / "model"), tokens, job.evaluate, store=store)
+        line = [*docs.values(), corpus, old_tokens, extended, tokens, *speed, trained, *seen.values()]
         notes = [] if self.general else [STAND_IN_NOTE]
+        notes += [note for one in speed for note in one.facts["notes"]]
         return [*line, compare(seen, corpus, extended, trained, self.compare, notes=notes, store=store)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from graft.core.base import Base
 from graft.core.errors import UsageError, nearest
 from graft.core.kind import check_kind
 from graft.core.labels import labelled
+from graft.core.measuring import LOOK, TEST, Reading, num_looks
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
@@ -33,9 +35,11 @@ from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.judge import Judge, judge, stream_keys
+from graft.stages.measure_speed import Limit
+from graft.stages.measured import Demand, settle_limits
 from graft.stages.standing import Learned, Taken
 from graft.stages.tokenize import Tokenize, sources, tokenize
-from graft.stages.train import Train, train, trainable_tokens
+from graft.stages.train import Sized, Train, TrainingShape, fit_minutes, most_tokens, train, trainable_tokens
 
 GENERAL = "general"
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")
@@ -63,8 +67,8 @@ class Stream:
     ingest: Ingest = Ingest()
     curate: Curate = field(default_factory=Curate)
     tokenize: Tokenize = Tokenize()
-    train: Train = Train(evaluations=1, validation_tokens=5_000)  # every look is at the text of all domains
-    evaluate: Evaluate = Evaluate(max_tokens=50_000)
+    train: Train = Train(evaluations=1)  # every look is at the text of all domains
+    evaluate: Evaluate = Evaluate()
     answer: Answer = Answer()  # how the suite is asked
     judge: Judge = Judge()
 
@@ -127,6 +131,7 @@ class Stream:
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
+        began = time.monotonic()
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         for method in self.methods:
             lesson = method(self.turn(len(self.turns), dict.fromkeys(self.turns, 1)))
@@ -136,10 +141,11 @@ class Stream:
         docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
         corpus = curate(docs, self.curate, store=store)
         tokens = tokenize(corpus, base, self.tokenize, store=store)
-        start = evaluate(base, tokens, self.evaluate, store=store)
+        job, speed = self.settled(base, tokens, store, began)
+        start = evaluate(base, tokens, job.evaluate, store=store)
         quizzed = self.ask(base, store)
         learned = [
-            self.learn(label, method, seed, base, tokens, store)
+            job.learn(label, method, seed, base, tokens, store)
             for label, method in self.labels.items()
             for seed in self.seeds
         ]
@@ -147,17 +153,82 @@ class Stream:
             *docs.values(),
             corpus,
             tokens,
+            *speed,
             start,
             *filter(None, [quizzed]),
             *(one for each in learned for one in each.artifacts),
         ]
-        notes = [*self.notes, *(note for one in docs.values() for note in one.facts.get("notes", ()))]
+        notes = [*self.notes, *(note for one in (*docs.values(), *speed) for note in one.facts.get("notes", ()))]
         notes += read_before(corpus, heritage(base, store))
         paths = {name: list(paths) for name, paths in self.sources.items()}
         judged = judge(
             start, learned, self.judge, quizzed=quizzed, base=self.base, paths=paths, notes=notes, store=store
         )
         return [*{one.name: one for one in line}.values(), judged]
+
+    def settled(self, base: Base, tokens: Artifact, store: Store, began: float) -> tuple[Stream, list[Artifact]]:
+        """This job with nothing left to choose: a turn's tokens, where minutes are given, and how much text is scored;
+        and the speed that was measured for it.
+
+        began: when the job did, on the monotonic clock.
+        """
+        named = sources(tokens)
+        sizes = {name: trainable_tokens(base, named[name], self.train) for name in self.turns}
+        job, speed = self, list[Artifact]()
+        if self.train.minutes is not None:
+            speed.append(self._fitting(base, tokens, sizes, store, began))
+            job = replace(self, train=replace(self.train, tokens=speed[0].facts["tokens"], minutes=None))
+        demand = job.demand(base, sizes)
+        limits = settle_limits(tokens, demand)
+        looks = demand.readings["look"].times // sum(map(len, demand.shapes.values())) - 1
+        job = replace(
+            job,
+            train=replace(job.train, evaluations=looks, validation_tokens=limits["look"]),
+            evaluate=replace(job.evaluate, max_tokens=limits["test"]),
+        )
+        return job, speed
+
+    def _fitting(self, base: Base, tokens: Artifact, sizes: Mapping[str, int], store: Store, began: float) -> Artifact:
+        """Tokens of a turn such that all turns of all methods end in time; every kind of training is measured."""
+        runs: dict[str, tuple[Mapping[str, float], Train]] = {}
+        for lesson, seed in self._lessons(sizes):
+            training = self.settings(lesson, seed)
+            runs.setdefault(_kind(training), (lesson.mixture, replace(training, minutes=None)))
+        assert self.train.minutes is not None
+        read = ("methods", "seeds", "train", "evaluate", "judge")
+        known_by = {name: to_json(self)[name] for name in (*read, "suite")} | {"turns": list(self.turns)}
+        most = max(most_tokens(self.train, size, 1.0) for size in sizes.values())
+
+        def demand(count: int) -> Demand:
+            return replace(self, train=replace(self.train, tokens=count, minutes=None)).demand(base, sizes)
+
+        limit = Limit(self.train.minutes, began, most, known_by)
+        return fit_minutes(base, tokens, runs, limit, demand, scoring=self.evaluate, store=store)
+
+    def demand(self, base: Sized | Base, sizes: Mapping[str, int]) -> Demand:
+        """What the job trains and scores: every turn of every method and seed. sizes: training tokens by domain."""
+        shapes: dict[str, list[TrainingShape]] = {}
+        for lesson, seed in self._lessons(sizes):
+            training = replace(self.settings(lesson, seed), minutes=None)
+            domain, share = next(iter(lesson.mixture.items()))
+            shapes.setdefault(_kind(training), []).append(training.shape(base, sizes[domain], share))
+        every = [shape.tokens for one in shapes.values() for shape in one]
+        looks = self.train.evaluations or num_looks(sum(every) / len(every), len(self.sources))
+        readings = {
+            "test": Reading.of(1 + len(every), self.evaluate.max_tokens, TEST),
+            "look": Reading.of(len(every) * (looks + 1), self.train.validation_tokens, LOOK),
+        }
+        return Demand(shapes, readings, self.evaluate.split)
+
+    def _lessons(self, sizes: Mapping[str, int]) -> list[tuple[Lesson, int]]:
+        """Every lesson with its seed; what methods share stands here more than once."""
+        return [
+            (lesson, seed)
+            for method in self.methods
+            for seed in self.seeds
+            for number in range(1, len(self.turns) + 1)
+            if (lesson := method(self.turn(number, sizes))) is not None
+        ]
 
     def learn(self, label: str, method: Any, seed: int, base: Base, tokens: Artifact, store: Store) -> Learned:
         """Every turn of one method: the model that it leaves, and what that makes of all texts."""
@@ -216,3 +287,8 @@ class Stream:
                 "what it gains over plain training, over some replay, and falls short of learning all at once."
             )
         return said
+
+
+def _kind(training: Train) -> str:
+    """Trainings of one kind take equally long for a token."""
+    return f"{plugin_name(training.objective)}, {plugin_name(training.tuning)}"

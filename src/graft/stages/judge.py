@@ -15,6 +15,7 @@ from graft.core import answers, bootstrap, labels, scores, sightings
 from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.errors import UsageError
 from graft.core.labels import labelled
+from graft.core.measuring import narrower
 from graft.core.shelf import Shelf, plugin_name
 from graft.page.streamed import render_stream, stream_hash
 from graft.stages import quizzed as suites
@@ -78,7 +79,9 @@ def judge(
             inputs |= {f"{at}: {name}": one for name, one in turn.artifacts.items()} if turn else {at: "waited"}
     code = (sys.modules[__name__], bootstrap, standing, suites, scores, sightings, labels, answers, "metrics", "page")
     code += tuple(map(type, settings.metrics))
-    whole = {"base": base, "paths": dict(paths or {}), "notes": list(notes)}
+    scored = start.facts["scored"]
+    fewer = narrower({name: (one["documents"], one["documents_of_split"]) for name, one in scored.items()})
+    whole = {"base": base, "paths": dict(paths or {}), "notes": [*notes, *([fewer] if fewer else [])]}
     return store.make(
         "stream",
         settings,

@@ -85,6 +85,7 @@ class Training:
         shortlists = self.shortlists
         named = sources(tokens)
         packing = settings.row_packing
+        assert settings.evaluations is not None and settings.validation_tokens is not None, "settled by `train`"
         sampler = Sampler(named, mixture, window=shape.window, rows=shape.rows, seed=settings.seed, packing=packing)
         others = [name for name in named if name not in sampler.names]
         listed = shortlists and Shortlists(

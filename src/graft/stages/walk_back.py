@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from graft.core.bootstrap import change_bound
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.golden import golden_order
+from graft.core.measuring import LINE as LINE_TOKENS
 from graft.core.progress import Progress
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
@@ -50,7 +51,7 @@ class WalkBack:
     """
 
     looks: int = 5  # places on the line that are scored, its end included
-    max_tokens: int = 40_000  # of validation text, per source; 0: all of it
+    max_tokens: int | None = None  # of validation text, per source; 0: all; None: what the job settles, or 65,536
     confidence: float = 0.9
     window: int | None = None  # tokens of context; None: the model's own, at most 2048
     seed: int = 0  # of the resampling
@@ -60,7 +61,7 @@ class WalkBack:
             raise UsageError(f"looks is {self.looks}", allowed="1 or more")
         if not 0.5 <= self.confidence < 1:
             raise UsageError(f"confidence is {self.confidence}", allowed="0.5 or more and below 1")
-        if self.max_tokens < 0:
+        if self.max_tokens is not None and self.max_tokens < 0:
             raise UsageError(f"max_tokens is {self.max_tokens}", allowed="0 (all) or more")
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}", allowed="1 or more, or nothing for the model's own")
@@ -91,6 +92,8 @@ def walk_back(
     budget: largest relative rise of the general loss. A share of 0 means: no place inside the budget reads the domain
     better than the base does; of 1: the result itself. The first source of `tokens` is the domain, the last general.
     """
+    if settings.max_tokens is None:
+        settings = replace(settings, max_tokens=LINE_TOKENS[1])
     inputs = {"base": base.fingerprint(store.prints), "trained": trained, "tokens": tokens, "budget": f"{budget:.9g}"}
     code = (sys.modules[__name__], bootstrap, "tensors")
     return store.make(
@@ -111,7 +114,9 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
 
     named = sources(tokens)
     names = list(named)
-    choices = {name: many_documents(one, settings.max_tokens) for name, one in named.items()}
+    limit = settings.max_tokens
+    assert limit is not None, "settled by `walk_back`"
+    choices = {name: many_documents(one, limit) for name, one in named.items()}
     for name, choice in choices.items():
         if not len(choice):
             raise UsageError(f"{name} has no validation text to judge models by", do="give more text of it")
@@ -123,7 +128,8 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         )
     with enough_memory("the line between base and result", do="take a machine with more memory"):
         line = Line(base.folder, trained / "model", "fp32")
-    progress = Progress("walk back", settings.looks + 1)
+    each = sum(choice.num_pairs for choice in choices.values())
+    progress = Progress("walk back", each * (settings.looks + 1))
     stored = stored_type(base.folder)
 
     def model_at(share: float) -> Model:
@@ -135,13 +141,15 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
 
     def look(share: float) -> dict[str, Tally[np.ndarray]]:
         model = model_at(share)
+        progress.note = f"at {share:.0%} of the way"
         with by_place(tokens):
             rows = max(1, ROW_TOKENS // window)
-            seen = {
-                name: nats_by_document(model, named[name], choices[name], window=window, rows=rows) for name in names
+            return {
+                name: nats_by_document(
+                    model, named[name], choices[name], window=window, rows=rows, heard=progress.advance
+                )
+                for name in names
             }
-        progress.advance(1, f"at {share:.0%} of the way")
-        return seen
 
     before = look(0.0)
     places = search(lambda share: _place(share, before, look(share), settings), budget, settings.looks)
