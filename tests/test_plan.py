@@ -100,7 +100,7 @@ def test_few_test_documents_and_many_passes_are_warned_of(job, world, tmp_path):
         replace(job, train=replace(job.train, tokens=400_000)), Store(tmp_path / "store")
     ).warnings)  # fmt: skip
     many = write_texts(tmp_path / "many", WORDS, 900, seed=8)
-    enough = forecast(replace(job, domain=(str(many),), general=(str(many),)), Store(tmp_path / "store"))
+    enough = forecast(replace(job, domain=(str(many),)), Store(tmp_path / "store"))
     assert 20 < enough.tested["domain"][0] < 90 and not any("domain is" in words for words in enough.warnings)
 
 

@@ -274,7 +274,7 @@ def _within(
 def _with_pilots(job: Budget, there: list[Artifact], complete: bool, store: Store) -> Forecast:
     """The final run, as if it were of domain text alone, and what comes before it."""
     base = Base.find(job.base, weights=False)
-    sources = sources_of(job.adapt, base, there)
+    sources = sources_of(job.adapt, base, there, 1 - min(job.pilots.ratios))
     domain = round(sources["domain"].splits["train"])
     pace = train_flops(store) / (6 * base.num_parameters)
     final = replace(job.adapt.train, minutes=None)

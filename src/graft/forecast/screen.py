@@ -80,7 +80,8 @@ def _lost(name: str, source: SourceForecast) -> str:
     files = sum(source.unread.values())
     kinds = ", ".join(f"{count} x {reason}" for reason, count in sorted(source.unread.items(), key=lambda one: -one[1]))
     unread = f"; {files} file{'s' if files > 1 else ''} not read ({kinds})" if files else ""
-    return f"{name}: {said or 'nothing to drop'}{unread}"
+    part = f"; {source.needed:.2g} of what is there is needed and read (general_tokens)" if source.needed < 1 else ""
+    return f"{name}: {said or 'nothing to drop'}{unread}{part}"
 
 
 def _show_training(one: Forecast, console: Console) -> None:

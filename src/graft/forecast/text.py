@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from graft.core.ledger import Ledger
 from graft.jobs.adapt import Adapt
 from graft.jobs.extend import Extend
 from graft.jobs.pretrain import Pretrain
-from graft.jobs.stream import Stream
+from graft.jobs.stream import GENERAL, Stream
 from graft.readers import hub
 from graft.readers.opened import COMPRESSIONS
+from graft.readers.part import Part
 from graft.stages.curate import curate
-from graft.stages.ingest import Intake, ingest, look_up
+from graft.stages.ingest import Intake, in_part, ingest, look_up
+from graft.stages.need import kept_bytes
 from graft.stages.recall import SAMPLED
 from graft.stages.survey import INFLATION, Survey, survey
 from graft.stages.tokenize import tokenize
@@ -50,6 +52,7 @@ class SourceForecast:
     exact: bool
     share_seen: float = 1.0
     sampled: bool = False
+    needed: float = 1.0  # share of what is there that is read, because more is not needed
     split_documents: dict[str, float] = field(default_factory=dict)
     unread: dict[str, int] = field(default_factory=dict)
 
@@ -59,8 +62,13 @@ class SourceForecast:
         return self.splits["test"] / max(1.0, self.split_documents["test"])
 
 
-def sources_of(job: Job, base: Any, there: Sequence[Artifact]) -> dict[str, SourceForecast]:
-    """Every source of a job, as exactly as it can be known now. there: artifacts of the job that are made."""
+def sources_of(
+    job: Job, base: Any, there: Sequence[Artifact], replay: float | None = None
+) -> dict[str, SourceForecast]:
+    """Every source of a job, as exactly as it can be known now. there: artifacts of the job that are made.
+
+    replay: largest share of general text among the trainings; None: that of the settings.
+    """
     known: dict[str, SourceForecast] = {}
     for kind in ("tokens", "corpus"):
         found = next((one for one in there if one.kind == kind), None)
@@ -68,12 +76,56 @@ def sources_of(job: Job, base: Any, there: Sequence[Artifact]) -> dict[str, Sour
             known = {name: _of_ledger(found.ledger, name, list(paths)) for name, paths in job.sources.items()}
             break
     if not known:
-        known = _counted(job, base)
-    return {
-        name: known.get(name)
-        or (_sampled(job, base) if paths == (SAMPLED,) and isinstance(job, Adapt) else _foretell(job, base, paths))
-        for name, paths in job.sources.items()
-    }
+        known = _counted(job, base, replay)
+    found: dict[str, SourceForecast] = {}
+    for name, paths in job.sources.items():
+        if name in known:
+            found[name] = known[name]
+        elif paths == (SAMPLED,) and isinstance(job, Adapt):
+            found[name] = _sampled(job, base)
+        else:
+            part = _part(job, {one: source.text_bytes for one, source in found.items()}, replay)
+            found[name] = _in_part(_foretell(job, base, paths), paths, part if name == GENERAL else None, job)
+    return found
+
+
+def _part(job: Job, kept: Mapping[str, float], replay: float | None) -> Part | None:
+    """How much general text a job reads. kept: bytes of usable text of the domains, as far as they are known."""
+    if isinstance(job, Pretrain) or len(kept) < len(job.sources) - 1:
+        return None
+    if isinstance(job, Stream):
+        return job.part(kept)
+    return job.part(kept["domain"], job.replay if replay is None else replay)
+
+
+def _in_part(source: SourceForecast, paths: Sequence[str], part: Part | None, job: Job) -> SourceForecast:
+    """The part of a source that is read."""
+    if part is None or not _local(paths):
+        return source
+    there = sum(_text_expected(one) for one in _intakes(paths) if not one.embedded)
+    each = replace(part, num_bytes=part.num_bytes // len(paths))
+    read = sum(
+        file.size * (INFLATION if file.path.suffix in COMPRESSIONS else 1) / file.every
+        for one in _intakes(paths)
+        if not one.embedded
+        for file in in_part(one, each, job.ingest).found.files
+    )
+    if not there or read >= there:
+        return source
+    share = read / there
+    tokens = source.tokens * share
+    per_byte = source.tokens / max(1.0, source.text_bytes)
+    usable = 1 - sum(source.dropped.values()) / max(1.0, source.documents)
+    return replace(
+        source,
+        needed=share,
+        documents=source.documents * share,
+        text_bytes=source.text_bytes * share,
+        tokens=tokens,
+        dropped={reason: count * share for reason, count in source.dropped.items()},
+        splits=_splits(job, tokens * usable, per_byte),
+        split_documents=_split_documents(job, source.documents * share * usable),
+    )
 
 
 def _of_ledger(ledger: Ledger, name: str, paths: list[str], unread: Mapping[str, int] | None = None) -> SourceForecast:
@@ -94,7 +146,7 @@ def _of_ledger(ledger: Ledger, name: str, paths: list[str], unread: Mapping[str,
     )
 
 
-def _counted(job: Job, base: Any) -> dict[str, SourceForecast]:
+def _counted(job: Job, base: Any, replay: float | None) -> dict[str, SourceForecast]:
     """Sources that are small, by the stages themselves in a store that is thrown away. Errors: as theirs."""
     intakes = {name: _intakes(paths) for name, paths in job.sources.items() if _local(paths)}
     sizes = {name: sum(map(_text_expected, found)) for name, found in intakes.items()}
@@ -105,7 +157,11 @@ def _counted(job: Job, base: Any) -> dict[str, SourceForecast]:
     if not small:
         return {}
     with _passing_store() as store:
-        docs = {name: ingest(job.sources[name], name, job.ingest, store=store) for name in job.sources if name in small}
+        docs: dict[str, Artifact] = {}
+        for name in [name for name in job.sources if name in small]:
+            kept = {one: kept_bytes(made) for one, made in docs.items()}
+            part = _part(job, kept, replay) if name == GENERAL else None
+            docs[name] = ingest(job.sources[name], name, job.ingest, part=part, store=store)
         if len(docs) == len(job.sources):
             made = curate(docs, job.curate, store=store)
         else:  # one by one: what becomes of them together is not known before all are read

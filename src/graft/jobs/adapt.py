@@ -20,12 +20,14 @@ from graft.core.settings import build_plugin
 from graft.core.shelf import Shelf
 from graft.page.budgeted import Budgeted
 from graft.page.facts import Materials
+from graft.readers.part import Part
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.examine import Examine, examine
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.measured import Demand
+from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
 from graft.stages.recall import SAMPLED, Recall, check_sampled, recall
 from graft.stages.report import Report, number_keys, report
 from graft.stages.settle_job import Open
@@ -54,6 +56,8 @@ class Adapt:
     # the text whose loss is to stay: as domain, or "sampled:base", text from the base itself; none: the embedded prose
     general: tuple[str, ...] = ()
     replay: float = 0.1  # share of the training tokens that is general text
+    # how much general text is read, of more: what replay and measuring need (auto), all of it, or so many tokens
+    general_tokens: Wanted = "auto"
     out: str = "adapted"  # folder for model/, report.html and summary.json
     ingest: Ingest = Ingest()
     recall: Recall = Recall()  # read where general is sampled:base
@@ -69,6 +73,7 @@ class Adapt:
             raise UsageError("domain names no path", allowed="one or more folders or files")
         check_sampled("domain", self.domain, allowed=False)
         check_sampled("general", self.general)
+        check_wanted("general_tokens", self.general_tokens)
         if not 0 <= self.replay < 1:
             hint = f"; {self.replay:g} % is {self.replay / 100:g}" if self.replay >= 1 else ""
             raise UsageError(f"replay is {self.replay}", allowed=f"a share of the tokens, 0 or more and below 1{hint}")
@@ -116,13 +121,18 @@ class Adapt:
         trained = train(ready.base, ready.tokens, job.mixture, job.train, store=store)
         return job.conclude(ready, trained, Base(trained.name, trained / "model"), store)
 
-    def read(self, store: Store) -> Text:
-        """The base found, and the text read, curated and turned into tokens."""
+    def read(self, store: Store, replay: float | None = None) -> Text:
+        """The base found, and the text read, curated and turned into tokens.
+
+        replay: largest share of general text among the trainings; None: that of the settings.
+        """
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         check_kind(base, self.train.objective)
         for name in filter(None, teachers_of(self.train.objective)):  # one that is not there is said before any work
             Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch)
-        docs = {name: self._read(name, base, store) for name in self.sources}
+        domain = ingest(self.domain, "domain", self.ingest, store=store)
+        part = self.part(kept_bytes(domain), self.replay if replay is None else replay)
+        docs = {"domain": domain, "general": self._general(base, part, store)}
         corpus = curate(docs, self.curate, store=store)
         return Text(base, docs, corpus, tokenize(corpus, base, self.tokenize, store=store))
 
@@ -193,12 +203,17 @@ class Adapt:
         )
         return [*line, report(materials, self.report, store=store)]
 
-    def _read(self, source: str, base: Base, store: Store) -> Artifact:
-        """The documents of a source: of its files, or of the base."""
-        paths = self.sources[source]
+    def part(self, kept: float, replay: float) -> Part | None:
+        """How much of the general text is read; None: all of it. kept: bytes of the domain's usable text."""
+        trained = longest(self.train, kept, 1 - self.replay)
+        return part_for(self.general_tokens, trained, trained * replay, self.curate.split)
+
+    def _general(self, base: Base, part: Part | None, store: Store) -> Artifact:
+        """The documents of the general text: of its files, or of the base."""
+        paths = self.sources["general"]
         if paths == (SAMPLED,):
-            return recall(base, self.recall, source, store=store)
-        return ingest(paths, source, self.ingest, store=store)
+            return recall(base, self.recall, "general", store=store)
+        return ingest(paths, "general", self.ingest, part=part, store=store)
 
 
 @dataclass(frozen=True)

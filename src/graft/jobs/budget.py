@@ -135,7 +135,7 @@ class Budget:
         if self.adapt.train.tokens:  # what cannot work is said before any work
             base = Base.find(self.base, weights=False, local_only=not store.may_fetch)
             self._sized(self.adapt.train, base, self.adapt.train.tokens)
-        text = self.adapt.read(store)
+        text = self.adapt.read(store, replay=1 - min(self.pilots.ratios))
         job, shape, text = self.settled(text, store, began)
         return job._make(text, shape, self._available(text), store)
 

@@ -14,12 +14,14 @@ from graft.core.errors import UsageError
 from graft.core.measuring import TEST, Reading
 from graft.core.outlet import check_out, put_out
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
+from graft.readers.part import Part
 from graft.stages.compare import Compare, compare, number_keys
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.extend import Growth, extend
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.measured import Demand
+from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
 from graft.stages.settle_job import Open
 from graft.stages.tokenize import Tokenize, tokenize
 from graft.stages.train import Sized, Train, readings_of, train
@@ -38,6 +40,8 @@ class Extend:
     domain: tuple[str, ...] = ("embedded:code",)  # folders, files, hf://OWNER/NAME or embedded text
     general: tuple[str, ...] = ()  # the text whose loss is to stay; none: the embedded prose stands in
     replay: float = 0.2  # share of the training tokens that is general text: where new tokens are not to be expected
+    # how much general text is read, of more: what replay and measuring need (auto), all of it, or so many tokens
+    general_tokens: Wanted = "auto"
     out: str = "extended"  # folder for model/ and summary.json
     ingest: Ingest = Ingest()
     curate: Curate = Curate()
@@ -52,6 +56,7 @@ class Extend:
             raise UsageError("domain names no path", allowed="one or more folders or files")
         if not 0 <= self.replay < 1:
             raise UsageError(f"replay is {self.replay}", allowed="a share of the tokens, 0 or more and below 1")
+        check_wanted("general_tokens", self.general_tokens)
 
     @property
     def sources(self) -> dict[str, tuple[str, ...]]:
@@ -78,6 +83,11 @@ class Extend:
     def number_keys(self) -> list[str]:
         """The dotted path of every number of summary.json, known before it is there."""
         return number_keys(list(self.sources))
+
+    def part(self, kept: float, replay: float) -> Part | None:
+        """How much of the general text is read; None: all of it. kept: bytes of the domain's usable text."""
+        trained = longest(self.train, kept, 1 - self.replay)
+        return part_for(self.general_tokens, trained, trained * replay, self.curate.split)
 
     def settled(self, start: Base, tokens: Artifact, store: Store, began: float) -> tuple[Extend, list[Artifact]]:
         """This job with nothing left to choose: its tokens, where minutes are given, and how much text is scored; and
@@ -109,7 +119,9 @@ class Extend:
         """The artifacts of every stage, in the order in which they are made: the base's own first."""
         began = time.monotonic()
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
-        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
+        docs = {"domain": ingest(self.domain, "domain", self.ingest, store=store)}
+        part = self.part(kept_bytes(docs["domain"]), self.replay)
+        docs["general"] = ingest(self.sources["general"], "general", self.ingest, part=part, store=store)
         corpus = curate(docs, self.curate, store=store)
         old_tokens = tokenize(corpus, base, self.tokenize, store=store)
         extended = extend(base, corpus, self.growth, store=store)

@@ -29,6 +29,7 @@ from graft.methods.naive import Naive
 from graft.methods.o_lora import OLora
 from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
+from graft.readers.part import Part
 from graft.stages.answer import Answer, answer, find_suites
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
@@ -37,6 +38,7 @@ from graft.stages.ingest import Ingest, ingest
 from graft.stages.judge import Judge, judge, stream_keys
 from graft.stages.measure_speed import Limit
 from graft.stages.measured import Demand, settle_limits
+from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
 from graft.stages.standing import Learned, Taken
 from graft.stages.tokenize import Tokenize, sources, tokenize
 from graft.stages.train import Sized, Train, TrainingShape, fit_minutes, most_tokens, train, trainable_tokens
@@ -57,6 +59,8 @@ class Stream:
     domains: dict[str, str | list[str]] = field(default_factory=dict)  # by name: folders, files, hf://OWNER/NAME
     order: tuple[str, ...] = ()  # names of the domains in the order of their turns; none: as listed
     general: tuple[str, ...] = ()  # text in no domain that is not to be forgotten; none: the embedded prose
+    # how much general text is read, of more: what methods and measuring need (auto), all of it, or so many tokens
+    general_tokens: Wanted = "auto"
     suite: tuple[str, ...] = ()  # questions that are asked after every turn, as `graft eval` has them; none: no suite
     methods: Annotated[tuple[Any, ...], Shelf("methods")] = (
         Naive(), Replay(0.01), Replay(0.05), Replay(0.1), Replay(0.25), Anchor(), StayClose(), Lora(), OLora(),
@@ -89,6 +93,7 @@ class Stream:
                 allowed=f"each of {', '.join(self.domains)} once",
                 do=nearest(strange, self.domains),
             )
+        check_wanted("general_tokens", self.general_tokens)
         if not self.methods or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UsageError(
                 f"{len(self.methods)} methods and the seeds {list(self.seeds)}",
@@ -138,7 +143,10 @@ class Stream:
             check_kind(base, (lesson and lesson.objective) or self.train.objective)
         if self.suite:
             find_suites(self.suite, self.answer)  # its errors before any work
-        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
+        domains = {name: paths for name, paths in self.sources.items() if name != GENERAL}
+        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in domains.items()}
+        part = self.part({name: kept_bytes(one) for name, one in docs.items()})
+        docs[GENERAL] = ingest(self.sources[GENERAL], GENERAL, self.ingest, part=part, store=store)
         corpus = curate(docs, self.curate, store=store)
         tokens = tokenize(corpus, base, self.tokenize, store=store)
         job, speed = self.settled(base, tokens, store, began)
@@ -229,6 +237,14 @@ class Stream:
             for number in range(1, len(self.turns) + 1)
             if (lesson := method(self.turn(number, sizes))) is not None
         ]
+
+    def part(self, kept: Mapping[str, float]) -> Part | None:
+        """How much general text is read; None: all of it. kept: bytes of usable text by domain."""
+        sizes = {name: max(1, round(longest(self.train, size, 1.0))) for name, size in kept.items()}
+        lessons = [lesson for lesson, _ in self._lessons(sizes)]
+        replayed = max((one.mixture.get(GENERAL, 0.0) * (one.tokens or 0) for one in lessons), default=0.0)
+        trained = sum(one.tokens or 0 for one in lessons) / max(1, len(lessons))
+        return part_for(self.general_tokens, max(1.0, trained), replayed, self.curate.split)
 
     def learn(self, label: str, method: Any, seed: int, base: Base, tokens: Artifact, store: Store) -> Learned:
         """Every turn of one method: the model that it leaves, and what that makes of all texts."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from graft.readers.opened import DAMAGED, opened
-from graft.readers.piece import NOT_JSON, UNDECODABLE, Fields, File, Piece
+from graft.readers.piece import NOT_JSON, SAMPLED_OUT, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -14,18 +14,23 @@ UTF8_BOM = b"\xef\xbb\xbf"
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
     """The document in every line; blank lines are no rows. Where compression
-    breaks off, the rest of the file is one loss, of as many bytes as were not read from disk."""
+    breaks off, the rest of the file is one loss, of as many bytes as were not read from disk. Of rows that a part of
+    the file leaves out there is one piece, the last."""
     with opened(file.path) as stream:
-        number = 0
+        number = left = 0
         try:
             for number, line in enumerate(stream.content, 1):
                 if number == 1 and line.startswith(UTF8_BOM):
                     line = line[len(UTF8_BOM) :]
                 line = line.strip()
-                if line:
+                if line and (number - 1 - file.first) % file.every:
+                    left += len(line)
+                elif line:
                     yield from_line(line, fields, f"{file.name}#{number}", stream.seen)
         except DAMAGED:
             yield Piece("", f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size, UNDECODABLE)
+        if left:
+            yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 
 
 def from_line(line: bytes, fields: Fields, parent: str, seen: int) -> Piece:

@@ -10,6 +10,7 @@ UNDECODABLE = "dropped: undecodable"
 NOT_JSON = "dropped: not json"
 NO_FIELD = "dropped: no text field"
 NOT_TEXT = "dropped: text field is not text"
+SAMPLED_OUT = "dropped: not needed (sampled out, one entry a file)"
 NAME_NOT_TEXT = "dropped: file name is not UTF-8"
 
 BOM = "\ufeff"
@@ -22,6 +23,7 @@ class File:
     name: how documents name it as their parent, relative to what the user gave.
     suffix: decides the reader: ".jsonl"; compression stripped.
     limit: bytes to read of what has no rows (plain text); 0: all of it. Only a survey sets it.
+    every, first: of rows, only those whose number is `first` + 1 and every so many-th after it (see readers.part).
     """
 
     path: Path
@@ -29,6 +31,8 @@ class File:
     suffix: str
     size: int
     limit: int = 0
+    every: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import os.path
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,10 +25,21 @@ from graft.embedded import docstrings, questions
 from graft.embedded import text as embedded
 from graft.readers import dialogue as dialogues
 from graft.readers import folder, hub, opened, piece, row
+from graft.readers import part as parts
 from graft.readers.folder import ALLOWED, Listing, listing, read, shown
-from graft.readers.piece import NO_FIELD, Fields, Piece
+from graft.readers.part import Part
+from graft.readers.piece import NO_FIELD, SAMPLED_OUT, Fields, File, Piece
 
-READING = (doc, dialogue, dialogues, folder, opened, piece, row)  # with the reader of each format, what decides a text
+READING = (
+    doc,
+    dialogue,
+    dialogues,
+    folder,
+    opened,
+    parts,
+    piece,
+    row,
+)  # with the reader of each format, what decides a text
 TABLE = "docs.parquet"
 BATCH_BYTES = 32_000_000  # of text held before it is written as a row group
 BATCH_ROWS = 20_000
@@ -62,11 +74,17 @@ class Intake:
     path: str
     found: Listing = field(default_factory=Listing)
     embedded: embedded.Embedded | None = None
+    left: list[File] = field(default_factory=list)  # files that are not read, because a part of the text is enough
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
         return self.embedded.size if self.embedded else sum(file.size for file in self.found.files)
+
+    @property
+    def parted(self) -> bool:
+        """Whether not all of it is read."""
+        return bool(self.left) or any(file.every > 1 for file in self.found.files)
 
     @property
     def num_files(self) -> int:
@@ -101,8 +119,13 @@ class Intake:
                 seen = one.seen
 
 
-def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, store: Store) -> Artifact:
+def ingest(
+    paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, part: Part | None = None, store: Store
+) -> Artifact:
     """The documents of `paths`, as docs.parquet (columns of graft.core.doc), read in the order of `paths`.
+
+    part: how much of them is wanted, where that is not all. Then only the files drawn for it are read, and every file
+    that is not, or is read in part, stands in the table as one document that was not needed, with its bytes.
 
     A path is a folder (all below it, sorted by relative path; hidden files passed over), a file,
     `hf://OWNER/NAME` (a data set of the hub) or one of the embedded texts (graft.embedded.text).
@@ -115,6 +138,11 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
     if not intakes:
         raise UsageError(f"source {source!r} has no path", allowed="a folder, a file, hf://OWNER/NAME, embedded:prose")
     inputs: dict[str, Artifact | str] = {"source": source}
+    if part is not None:
+        each = replace(part, num_bytes=part.num_bytes // len(intakes))
+        intakes = [in_part(intake, each, settings) for intake in intakes]
+        if any(intake.parted for intake in intakes):
+            inputs["part"] = json.dumps(vars(part), sort_keys=True)
     origins: dict[str, str] = {}
     for number, intake in enumerate(intakes):
         inputs[f"path {number}"] = _identity(intake, store.prints)
@@ -128,6 +156,12 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
         lambda draft: _write(intakes, source, settings, draft),
         origins=origins,
     )
+
+
+def in_part(intake: Intake, part: Part, settings: Ingest) -> Intake:
+    """The intake with the files that are drawn for a part of it; as it is where it is small, or embedded."""
+    found = None if intake.embedded else part.of(intake.found, settings.fields)
+    return intake if found is None else replace(intake, found=found[0], left=found[1])
 
 
 def look_up(path: str, prefix: str = "", *, may_fetch: bool = True) -> Intake:
@@ -164,6 +198,9 @@ def _identity(intake: Intake, prints: Fingerprints) -> str:
     if intake.embedded:
         return intake.embedded.identity
     names = "\n".join(file.name for file in intake.found.files)
+    if intake.parted:
+        names += "\n" + "\n".join(f"{one.name} {one.size} not read" for one in intake.left)
+        names += "\n".join(f"{one.every} {one.first}" for one in intake.found.files)
     return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}"
 
 
@@ -175,6 +212,10 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
         for intake in intakes:
             for read_bytes, one in intake.pieces(settings.fields):
                 progress.advance(read_bytes)
+                seen.count(one)
+                table.add(one, source)
+            for file in intake.left:
+                one = Piece("", file.name, file.size, file.size, SAMPLED_OUT)
                 seen.count(one)
                 table.add(one, source)
     progress.close()
@@ -192,10 +233,26 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
         "skipped": dict(sorted(skipped.items())),
         "embedded": {intake.path: intake.embedded.facts for intake in intakes if intake.embedded},
         "first_lost": seen.first_lost,
+        **_parted(intakes, source, seen),
         "dialogues": seen.noted["dialogue"],
         "pairs": seen.noted["rejected"],
         "labelled": seen.noted["label"],
     }
+
+
+def _parted(intakes: Sequence[Intake], source: str, seen: _Seen) -> dict[str, Any]:
+    """Facts and a note on what was not read; nothing where all was."""
+    if not any(intake.parted for intake in intakes):
+        return {}
+    kept, left = seen.fates["kept"], seen.fates.get(SAMPLED_OUT, Amount())
+    files = sum(len(intake.left) for intake in intakes)
+    there = files + sum(len(intake.found.files) for intake in intakes)
+    words = (
+        f"{source.capitalize()} text is a part, drawn by a seed: {kept.documents:,} documents with "
+        f"{kept.bytes / 1e6:,.1f} MB of text were needed and taken; {files:,} of {there:,} files were not read. "
+        "Duplicates and overlap are those among what was read. general_tokens: all reads everything."
+    )
+    return {"part": {"files_left": files, "bytes_left": left.bytes}, "notes": [words]}
 
 
 class _Seen:

@@ -23,11 +23,15 @@ def check_wanted(name: str, wanted: Wanted) -> None:
         raise UsageError(f"{name} is {wanted}", allowed="a number of tokens, auto or all")
 
 
-def longest(training: Train, domain: Artifact, share: float) -> float:
-    """The most tokens that a training may have, before anything is turned into tokens."""
+def kept_bytes(docs: Artifact) -> int:
+    """Bytes of the usable text of a source."""
+    return docs.ledger.fates[docs.facts["source"]]["kept"].bytes
+
+
+def longest(training: Train, kept: float, share: float) -> float:
+    """The most tokens that a training may have, before anything is turned into tokens. kept: bytes of the domain."""
     if training.tokens is not None:
         return training.tokens
-    kept = sum(amount.bytes for fate, amount in domain.ledger.fates[domain.facts["source"]].items() if fate == "kept")
     return (PASSES if training.minutes is not None else 1.0) * kept / 3 / share
 
 
