@@ -87,7 +87,7 @@ class Progress:
         if self.total:
             done = min(self.done, self.total)
             share, left = done / self.total, self.left(now)
-            rest = "" if left is None else f"  {clock(left)} left"
+            rest = f"  {clock(now - self.started)} so far" if left is None else f"  {clock(left)} left"
             text = f"{self.label}  {share:4.0%}  {done:,.0f}/{self.total:,.0f}{rest}"
             if terminal:
                 filled = int(share * 24)

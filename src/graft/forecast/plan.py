@@ -12,6 +12,7 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.fingerprint import Unread
 from graft.core.measuring import SCORE_TO_TRAIN, TEST, Reading, documents_in
+from graft.core.progress import phase
 from graft.forecast.cost import EVIDENCE_BYTES, disk, memory, scoring, train_flops, until_tokens
 from graft.forecast.text import SourceForecast, sources_of
 from graft.itinerary import Itinerary
@@ -142,12 +143,13 @@ def forecast(
             allowed="adapt, budget, extend, pretrain or stream",
             do="run it: every stage that is done already is found",
         )
-    there, complete = _look_for(job, store)
-    if isinstance(job, Budget):
-        return _with_pilots(job, there, complete, store)
-    if isinstance(job, Stream):
-        return _with_turns(job, there, complete, store)
-    return _plain(job, there, complete, store)
+    with phase("looking at the text"):
+        there, complete = _look_for(job, store)
+        if isinstance(job, Budget):
+            return _with_pilots(job, there, complete, store)
+        if isinstance(job, Stream):
+            return _with_turns(job, there, complete, store)
+        return _plain(job, there, complete, store)
 
 
 def _look_for(job: Adapt | Budget | Extend | Pretrain | Stream, store: Store) -> tuple[list[Artifact], bool]:

@@ -71,9 +71,9 @@ def sources_of(
     """
     known: dict[str, SourceForecast] = {}
     for kind in ("tokens", "corpus"):
-        found = next((one for one in there if one.kind == kind), None)
-        if found is not None:
-            known = {name: _of_ledger(found.ledger, name, list(paths)) for name, paths in job.sources.items()}
+        made = next((one for one in there if one.kind == kind), None)
+        if made is not None:
+            known = {name: _of_ledger(made.ledger, name, list(paths)) for name, paths in job.sources.items()}
             break
     if not known:
         known = _counted(job, base, replay)

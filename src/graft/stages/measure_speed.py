@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from graft.core.artifact import Artifact, Draft, Meet, Store
 from graft.core.errors import UsageError
+from graft.core.measuring import SCORE_TO_TRAIN
 from graft.core.progress import Progress, clock
-from graft.core.ranks import num_ranks
+from graft.core.ranks import num_ranks, rank
 from graft.stages.evaluate import ROW_TOKENS, Evaluate
 from graft.stages.measured import Demand
 from graft.stages.tell import by_place, tell_notes
@@ -146,7 +147,7 @@ def _build(
     demand: Callable[[int], Demand],
     scoring: Evaluate | None,
 ) -> None:
-    from graft.tensors.parallel import everyone, gathered
+    from graft.tensors.parallel import agreed, everyone, gathered
 
     first = next(iter(runs.values()))
     progress = Progress("measuring the speed", len(runs) * 2 + 1)
@@ -164,10 +165,14 @@ def _build(
                 steps[label].append((size, max(everyone(_step_seconds(run, training, size)))))
                 progress.advance(1)
             run.model.root.rest()
-        score = _score_rate(first, scoring) if scoring else float("inf")
+    rows, slowest = max((points[-1] for points in steps.values()), key=lambda point: point[1])
+    score = rows * first.shape.window / slowest / SCORE_TO_TRAIN  # where no model is scored but in looks
+    if scoring and rank() == 0:  # as evidence is made: by one process
+        score = _score_rate(first, scoring)
+    with gathered():
+        score, spent = agreed(score), max(everyone(time.monotonic() - limit.began))
     progress.close()
     size = 2.0 * first.base.num_parameters
-    spent = max(everyone(time.monotonic() - limit.began))
     speed = Speed(steps, score, opening, size / WRITE_BYTES, spent)
     named = sources(first.tokens)
 
@@ -196,7 +201,7 @@ def _build(
         "seconds_foretold": foretold,
         "spent": spent,
         "training_tokens_per_second": rates,
-        "scoring_tokens_per_second": score if math.isfinite(score) else None,
+        "scoring_tokens_per_second": score,
         "step_seconds": {label: [list(point) for point in points] for label, points in steps.items()},
         "opening_seconds": opening,
         "machine": machine(),
@@ -217,8 +222,7 @@ def in_words(facts: Mapping[str, Any], limit: Limit) -> str:
         f"{rate:,.0f} tokens/s" + (f" ({label})" if label else "")
         for label, rate in facts["training_tokens_per_second"].items()
     )
-    scoring = facts["scoring_tokens_per_second"]
-    scored = f" and scores {scoring:,.0f}" if scoring else ""
+    scored = f" and scores {facts['scoring_tokens_per_second']:,.0f}"
     bound = " (all that it is to have)" if facts["tokens"] == limit.most else ""
     return (
         f"Speed: this machine trains {rates}{scored}; {facts['tokens']:,} tokens{bound} end in about "
