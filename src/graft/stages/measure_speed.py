@@ -34,6 +34,7 @@ SMALL_ROWS = 4  # the smaller batch has a part of the rows: one in so many
 CLOSING = 8.0  # seconds for comparing, the report and handing over
 WRITE_BYTES = 200e6  # of a model, per second
 SPARE = 0.06  # share of the time that is left over for what no measurement sees
+KEPT = 1 / 3  # of the time that training and scoring have, even where reading took more than the rest
 LEAST_TOKENS = 1_000
 
 
@@ -164,6 +165,8 @@ def _build(
             for size in dict.fromkeys([*smaller, rows]):
                 steps[label].append((size, max(everyone(_step_seconds(run, training, size)))))
                 progress.advance(1)
+                if steps[label][-1][1] > STEP_SECONDS / 2:  # the larger one takes as much longer as it is larger
+                    break
             run.model.root.rest()
     rows, slowest = max((points[-1] for points in steps.values()), key=lambda point: point[1])
     score = rows * first.shape.window / slowest / SCORE_TO_TRAIN  # where no model is scored but in looks
@@ -184,7 +187,7 @@ def _build(
         return speed.seconds(asked, asked.scored(named))
 
     allowed = 60 * limit.minutes * (1 - SPARE)
-    tokens = fitting_tokens(seconds, allowed - speed.spent, limit.most)
+    tokens = fitting_tokens(seconds, max(allowed - speed.spent, KEPT * allowed), limit.most)
     if tokens is None:
         shortest = next((found for one in _grid(limit.most) if math.isfinite(found := seconds(one))), 60.0)
         needed = (speed.spent + shortest) / (1 - SPARE) / 60
@@ -224,6 +227,12 @@ def in_words(facts: Mapping[str, Any], limit: Limit) -> str:
     )
     scored = f" and scores {facts['scoring_tokens_per_second']:,.0f}"
     bound = " (all that it is to have)" if facts["tokens"] == limit.most else ""
+    if facts["seconds_foretold"] > 60 * limit.minutes:
+        return (
+            f"Speed: this machine trains {rates}{scored}; reading and measuring took {clock(facts['spent'])} of the "
+            f"{limit.minutes:g} min, so it ends in about {clock(facts['seconds_foretold'])}, with "
+            f"{facts['tokens']:,} tokens{bound}."
+        )
     return (
         f"Speed: this machine trains {rates}{scored}; {facts['tokens']:,} tokens{bound} end in about "
         f"{clock(facts['seconds_foretold'])} of the {limit.minutes:g} min, measuring included."
@@ -251,7 +260,7 @@ def _step_seconds(run: Run, training: Training, rows: int) -> float:
         now = time.monotonic()
         taken.append(now - last)
         last = now
-        if len(taken) > 1 and now - began > STEP_SECONDS:
+        if now - began > STEP_SECONDS:
             break
     return statistics.median(taken[1:] or taken)
 
