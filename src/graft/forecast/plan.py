@@ -265,11 +265,8 @@ def _within(
 
     found = fitting_tokens(seconds, 60 * minutes - reading, most)
     if found is None:
-        raise UsageError(
-            f"minutes is {minutes:g}, and the shortest training with all around it is expected to take longer",
-            allowed="more minutes, by this machine's speed as it is estimated before anything is run",
-            do="give more minutes, or tokens instead: how long they take is then shown",
-        )
+        demand(most)  # its error says why
+        raise UsageError(f"minutes is {minutes:g}, and no run can be made", do="give tokens instead")
     return found, False
 
 

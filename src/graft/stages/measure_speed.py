@@ -35,7 +35,7 @@ CLOSING = 8.0  # seconds for comparing, the report and handing over
 WRITE_BYTES = 200e6  # of a model, per second
 SPARE = 0.06  # share of the time that is left over for what no measurement sees
 KEPT = 1 / 3  # of the time that training and scoring have, even where reading took more than the rest
-LEAST_TOKENS = 1_000
+LEAST_TOKENS = 20_000  # of a training worth its name; it has so many, however little time is left
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,14 @@ class Speed:
 
 
 def fitting_tokens(seconds: Callable[[int], float], left: float, most: int) -> int | None:
-    """The most tokens, to two digits and at most `most`, whose job takes at most `left` seconds; None: too many all."""
-    allowed = [tokens for tokens in _grid(most) if seconds(tokens) <= left]
-    return max(allowed, default=None)
+    """The most tokens, to two digits and at most `most`, whose job takes at most `left` seconds.
+
+    Where even the fewest take longer, these: a shorter training would teach nothing. None: no number of tokens makes a
+    job (its seconds are infinite).
+    """
+    taken = {tokens: seconds(tokens) for tokens in _grid(most)}
+    possible = [tokens for tokens, one in taken.items() if math.isfinite(one)]
+    return max((tokens for tokens in possible if taken[tokens] <= left), default=min(possible, default=None))
 
 
 def _grid(most: int) -> list[int]:
@@ -125,7 +130,8 @@ def measure_speed(
     runs: one training of every kind that the job has, of any length. A few real steps of each are made and thrown
     away, and a little text is scored. demand: what the job needs at so many tokens. scoring: None where no model is
     scored. The artifact is known by the job, the text, the minutes and the machine, not by the speed: the same command
-    finds the same tokens again, and with them the work that was begun. Errors: UsageError where the time is too short.
+    finds the same tokens again, and with them the work that was begun. Where the time is too short for any training,
+    the shortest is taken, and how long that takes is said. Errors: UsageError where no number of tokens makes a run.
     """
     first = next(iter(runs.values()))
     inputs: dict[str, Artifact | str] = {"base": first.base.fingerprint(store.prints), "tokens": first.tokens}
@@ -189,14 +195,8 @@ def _build(
     allowed = 60 * limit.minutes * (1 - SPARE)
     tokens = fitting_tokens(seconds, max(allowed - speed.spent, KEPT * allowed), limit.most)
     if tokens is None:
-        shortest = next((found for one in _grid(limit.most) if math.isfinite(found := seconds(one))), 60.0)
-        needed = (speed.spent + shortest) / (1 - SPARE) / 60
-        raise UsageError(
-            f"minutes is {limit.minutes:g}; reading and the first measurements took {clock(speed.spent)}, and the "
-            "shortest training and its scoring do not fit into the rest",
-            allowed=f"about {math.ceil(10 * needed) / 10:g} or more for this text, model and machine",
-            do="give more minutes, less text (evaluate.max_tokens, train.validation_tokens), or a smaller base",
-        )
+        demand(limit.most)  # its error says why
+        raise UsageError(f"minutes is {limit.minutes:g}, and no run can be made", do="give tokens instead")
     rates = {label: speed_of(points, runs[label].shape.window) for label, points in steps.items()}
     foretold = speed.spent + seconds(tokens)
     draft.facts |= {
@@ -230,8 +230,8 @@ def in_words(facts: Mapping[str, Any], limit: Limit) -> str:
     if facts["seconds_foretold"] > 60 * limit.minutes:
         return (
             f"Speed: this machine trains {rates}{scored}; reading and measuring took {clock(facts['spent'])} of the "
-            f"{limit.minutes:g} min, so it ends in about {clock(facts['seconds_foretold'])}, with "
-            f"{facts['tokens']:,} tokens{bound}."
+            f"{limit.minutes:g} min. With {facts['tokens']:,} tokens{bound} it ends in about "
+            f"{clock(facts['seconds_foretold'])}; what is done then is found by a run with more minutes."
         )
     return (
         f"Speed: this machine trains {rates}{scored}; {facts['tokens']:,} tokens{bound} end in about "

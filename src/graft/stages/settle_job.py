@@ -33,10 +33,7 @@ class Open:
     known_by: Mapping[str, Any]
 
     def settled(self, store: Store) -> tuple[Train, Evaluate, list[Artifact]]:
-        """Training and scoring with nothing left open, and the measured speed where it was asked for.
-
-        Errors: UsageError where the minutes are too few.
-        """
+        """Training and scoring with nothing left open, and the measured speed where it was asked for."""
         speed: list[Artifact] = []
         domain, share = next(iter(self.mixture.items()))
         training = self.training

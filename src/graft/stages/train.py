@@ -212,8 +212,7 @@ def fit_minutes(
 ) -> Artifact:
     """How many tokens a job has that is to end within a time: fact `tokens` of what `measure_speed` leaves.
 
-    runs: mixture and settings of every kind of training that it has. demand: what it needs at so many tokens. Errors:
-    UsageError where the time is too short.
+    runs: mixture and settings of every kind of training that it has. demand: what it needs at so many tokens.
     """
     opened: dict[str, Training] = {}
     code: tuple[Any, ...] = (sys.modules[__name__], Training, "tensors")
