@@ -113,8 +113,8 @@ def larger(name: str, interval: tuple[float, float] | None, documents: int, ther
         return None
     return (
         f"{name}: the interval is ±{100 * half:.2g} % from {documents:,} of {there:,} documents. All of them would "
-        f"give about ±{100 * half_of_all(half, documents, there):.2g} % (estimated by 1/√n of the documents, each scored "
-        "as far; evaluate.max_tokens sets how many)."
+        f"give about ±{100 * half_of_all(half, documents, there):.2g} % (estimated by 1/√n of the documents, each "
+        "scored as far; evaluate.max_tokens sets how many)."
     )
 
 
