@@ -17,6 +17,7 @@ from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, UsageError
 from graft.core.evidence import read_evidence
+from graft.core.measuring import most_of_one
 from graft.stages import tell
 from graft.stages.curate import curate
 from graft.stages.evaluate import Evaluate, evaluate
@@ -105,7 +106,7 @@ def test_of_a_long_document_the_beginning_is_scored_and_its_bytes_are_counted(wo
     made = evaluate(world.base, tokens, Evaluate(split=split, max_tokens=limit), store=store)
     seen = read_evidence(made)["domain"]
     d = seen.position_D.tolist().index(source.position_D[longest])
-    part = limit // 8
+    part = most_of_one(limit)
     assert len(seen.document(d)[0]) == part < source.pairs_D[longest]
     assert made.facts["scored"]["domain"]["documents_cut"] == 1 and seen.num_documents > 2
     assert any(f"only the first {part:,} tokens of 1 long document" in note for note in made.facts["notes"])

@@ -37,7 +37,7 @@ from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.examine import examine
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.recall import Recall, recall
-from graft.stages.settle import settle, with_precision
+from graft.stages.settle_precision import settle_precision, with_precision
 from graft.stages.tell import tell
 from graft.stages.tokenize import tokenize
 from graft.stages.train import Train, train
@@ -153,16 +153,16 @@ def test_every_stage_of_a_job_gets_one_precision(tmp_path, monkeypatch):
     for kind, expected in (("bf16", "bf16"), ("plain", "fp32")):
         pretend(monkeypatch, kind)
         for job in (Adapt(), Budget(), stream):
-            settled = settle(job, Store(tmp_path / kind))
+            settled = settle_precision(job, Store(tmp_path / kind))
             inner = settled.adapt if isinstance(settled, Budget) else settled
             assert {inner.train.precision, inner.evaluate.precision} == {expected}
         assert settled.answer.precision == expected
-        assert settle(Budget(), Store(tmp_path / kind)).walk_back.precision == expected
+        assert settle_precision(Budget(), Store(tmp_path / kind)).walk_back.precision == expected
 
 
 def test_what_is_set_by_hand_stays_and_the_rest_is_chosen(tmp_path, monkeypatch):
     pretend(monkeypatch, "plain")
-    settled = settle(Adapt(evaluate=Evaluate(precision="bf16")), Store(tmp_path))
+    settled = settle_precision(Adapt(evaluate=Evaluate(precision="bf16")), Store(tmp_path))
     assert (settled.evaluate.precision, settled.train.precision) == ("bf16", "fp32")
     every = with_precision(Budget(adapt=Adapt(evaluate=Evaluate(precision="bf16"))), "fp32")
     assert (every.adapt.evaluate.precision, every.adapt.train.precision, every.walk_back.precision) == ("fp32",) * 3
@@ -171,14 +171,14 @@ def test_what_is_set_by_hand_stays_and_the_rest_is_chosen(tmp_path, monkeypatch)
 def test_work_that_was_begun_keeps_its_precision_on_another_machine_and_says_so(tmp_path, monkeypatch, capsys):
     store, job = Store(tmp_path), Adapt(replay=0.123)
     pretend(monkeypatch, "bf16")
-    assert settle(job, store).train.precision == "bf16"
+    assert settle_precision(job, store).train.precision == "bf16"
     pretend(monkeypatch, "plain")
     capsys.readouterr()
-    assert settle(replace(job, out="elsewhere"), store).train.precision == "bf16"
+    assert settle_precision(replace(job, out="elsewhere"), store).train.precision == "bf16"
     words = capsys.readouterr().err
     assert "begun in bf16" in words and "auto would choose fp32" in words and "--precision fp32" in words
-    assert settle(replace(job, replay=0.2), store).train.precision == "fp32"  # another job is decided anew
-    assert settle(with_precision(job, "fp32"), store).train.precision == "fp32"
+    assert settle_precision(replace(job, replay=0.2), store).train.precision == "fp32"  # another job is decided anew
+    assert settle_precision(with_precision(job, "fp32"), store).train.precision == "fp32"
 
 
 def test_a_training_of_its_own_keeps_its_precision_too(world, tmp_path, monkeypatch):

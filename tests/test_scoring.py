@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import write_source
 from graft.core.errors import FaultError
+from graft.core.measuring import most_of_one
 from graft.stages.tokenize import sources
 from graft.tensors import scoring
 from graft.tensors.faults import NotFinite, enough_memory, is_memory
@@ -24,8 +25,8 @@ def choose(tmp_path, pairs: list[int], max_tokens: int) -> Choice:
 
 def test_one_huge_document_does_not_stand_for_all(tmp_path):
     choice = choose(tmp_path, [400_000] + [50] * 1000, 300_000)
-    assert len(choice) == 1001  # with an eighth of the limit for the long one, all fit
-    assert choice.pairs_D.tolist() == [37_500] + [50] * 1000
+    assert len(choice) == 1001  # with a 32nd of the limit for the long one, all fit
+    assert choice.pairs_D.tolist() == [9_375] + [50] * 1000
     assert choice.cut_D.tolist() == [True] + [False] * 1000
 
 
@@ -38,7 +39,7 @@ def test_what_fits_is_scored_whole(tmp_path):
 
 def test_two_books_are_two_documents(tmp_path):
     choice = choose(tmp_path, [400_000, 500_000], 80_000)
-    assert choice.pairs_D.tolist() == [10_000, 10_000] and choice.cut_D.all()
+    assert choice.pairs_D.tolist() == [2_500, 2_500] and choice.cut_D.all()
 
 
 def test_the_choice_spreads_over_the_source(tmp_path):
@@ -46,7 +47,7 @@ def test_the_choice_spreads_over_the_source(tmp_path):
     choice = choose(tmp_path, [10] * 500 + [100] * 500, 20_000)
     places = choice.documents_D / 1000
     assert np.abs(np.quantile(places, [0.25, 0.5, 0.75]) - [0.25, 0.5, 0.75]).max() < 0.02
-    assert 20_000 - 100 < choice.num_pairs <= 20_000
+    assert 20_000 - 100 < choice.num_pairs <= 20_000 and not choice.cut_D.any()
     assert (np.diff(choice.documents_D) > 0).all()
 
 
@@ -61,7 +62,14 @@ def test_a_choice_keeps_to_its_limit_and_has_two_documents_where_there_are_two(t
     lengths = np.array(pairs)[choice.documents_D]
     assert (choice.cut_D == (choice.pairs_D < lengths)).all()
     if choice.cut_D.any():
-        assert (choice.pairs_D[choice.cut_D] == max_tokens // 8).all()
+        assert (choice.pairs_D[choice.cut_D] == most_of_one(max_tokens)).all()
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [(320_000, 10_000), (16_384, 512), (8_192, 256), (4_096, 256), (2_000, 250), (160, 20), (3, 1)]
+)
+def test_a_limit_has_room_for_32_documents_of_256_tokens_and_for_8_of_any(limit, most):
+    assert most_of_one(limit) == most
 
 
 def test_a_document_cut_short_scores_as_its_beginning(world):

@@ -421,10 +421,17 @@ def test_an_interrupt_anywhere_leaves_a_whole_step(world, tmp_path, monkeypatch,
     finally:
         for one, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(one, handler)
-    [checkpoint] = tmp_path.glob("drafts/train-*/checkpoints/*")
-    state = facts_of(checkpoint)
     curve = json.loads((plain / "curve.json").read_text())
-    assert 0 < state["step"] <= 12 and state["curve"] == curve[: state["step"] + 1]
+    if place == "before the first step":  # nothing is done that could be lost
+        assert not list(tmp_path.glob("drafts/train-*/checkpoints/*"))
+    else:
+        [checkpoint] = tmp_path.glob("drafts/train-*/checkpoints/*")
+        state = facts_of(checkpoint)
+        noted = curve[: state["step"] + 1]
+        if place in ("inside validation", "in the last step"):  # the look is given up, and taken when the run goes on
+            assert "validation" in noted[-1] and "validation" not in state["curve"][-1]
+            noted = [*noted[:-1], {key: value for key, value in noted[-1].items() if key != "validation"}]
+        assert 0 < state["step"] <= 12 and state["curve"] == noted
     resumed = train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path))
     assert same(weights(plain), weights(resumed))
     assert json.loads((resumed / "curve.json").read_text()) == curve
@@ -443,18 +450,6 @@ def test_memory_that_is_short_at_the_end_costs_no_training(world, tmp_path, monk
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("trained again"))
     again = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
     assert same(weights(plain), weights(again))
-
-
-def test_a_second_interrupt_does_not_wait(world, tmp_path, monkeypatch):
-    def slow(*args, **kwargs):
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-        raise AssertionError("the second one should have ended this")
-
-    monkeypatch.setattr(module, "save_checkpoint", lambda *_: pytest.fail("saved"))
-    monkeypatch.setattr(torch.optim.AdamW, "step", slow)
-    with pytest.raises(KeyboardInterrupt):
-        train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
 
 
 def test_handlers_are_the_callers_outside_the_main_thread(world, tmp_path):

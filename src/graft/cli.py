@@ -48,6 +48,18 @@ GateOption = Annotated[
     ),
 ]
 
+MinutesOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        help="How long all of it may take: a few steps are measured first, and as many tokens trained as fit in, at "
+        "most --tokens, or 4 passes over the domain."
+    ),
+]
+
+PlanOption = Annotated[
+    bool, typer.Option("--plan", help="Only say what it would do: what is dropped, tested on, and what it costs.")
+]
+
 
 def show_version(asked: bool) -> None:
     if asked:
@@ -94,10 +106,12 @@ def adapt(
             "--tokens the run has as many as the domain, whatever the share."
         ),
     ] = None,
+    minutes: MinutesOption = None,
     hours: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="With --forget, instead of --tokens: how long all training may take."),
+        typer.Option(help="With --forget: --minutes by another unit."),
     ] = None,
+    plan_only: PlanOption = False,
     out: Annotated[Path, typer.Option(help="Folder for model/, report.html and summary.json.")] = Path("adapted"),
     seed: Annotated[
         int,
@@ -134,7 +148,7 @@ def adapt(
     settings |= {"ingest": {"text_field": text_field, "encoding": encoding}, "train": training}
     if forget is None:
         if hours is not None:
-            raise UsageError(f"--hours is {hours:g}", allowed="together with --forget", do="give --tokens instead")
+            raise UsageError(f"--hours is {hours:g}", allowed="together with --forget", do="give --minutes instead")
         settings |= {} if replay is None else {"replay": as_number(replay)}
         job: Any = build_changed(Adapt, settings, changes or [])
     else:
@@ -143,7 +157,7 @@ def adapt(
         limits = {"forget": as_number(forget), "pilots": {"objectives": [objective]}}
         limits |= {} if hours is None else {"hours": hours}
         job = build_changed(Budget, limits | {"adapt": settings}, [inside(Budget, Adapt, one) for one in changes or []])
-    run_job(computing(job, precision, device), store, fail_if or [])
+    start(within(computing(job, precision, device), minutes), store, fail_if or [], plan_only=plan_only)
 
 
 @app.command()
@@ -230,6 +244,8 @@ def evaluate(
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A YAML file; recipes/quickstart.yaml is the first to read.")],
+    minutes: MinutesOption = None,
+    plan_only: PlanOption = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     fail_if: GateOption = None,
@@ -239,12 +255,15 @@ def run(
     """Run a recipe: whatever of it is not done yet."""
     from graft.recipe import read_recipe
 
-    run_job(computing(read_recipe(recipe, changes or []), precision, device), store, fail_if or [])
+    job = computing(read_recipe(recipe, changes or []), precision, device)
+    start(within(job, minutes), store, fail_if or [], plan_only=plan_only)
 
 
 @app.command()
 def stream(
     recipe: Annotated[Path, typer.Argument(help="A YAML file with the key stream; recipes/stream.yaml is one.")],
+    minutes: MinutesOption = None,
+    plan_only: PlanOption = False,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     fail_if: GateOption = None,
@@ -258,23 +277,23 @@ def stream(
     job = read_recipe(recipe, changes or [])
     if not isinstance(job, Stream):
         raise UsageError("this recipe has no stream", where=str(recipe), allowed="the key stream", do="use graft run")
-    run_job(computing(job, precision, device), store, fail_if or [])
+    start(within(computing(job, precision, device), minutes), store, fail_if or [], plan_only=plan_only)
 
 
 @app.command()
 def plan(
     recipe: Annotated[Path, typer.Argument(help="A YAML file.")],
+    minutes: MinutesOption = None,
     precision: PrecisionOption = None,
     device: DeviceOption = None,
     changes: SetOption = None,
     store: StoreOption = None,
 ) -> None:
     """Say what a recipe would do: tokens per source, what would be dropped, steps, memory, disk and time."""
-    from graft.forecast import forecast, show_forecast
     from graft.recipe import read_recipe
 
     job = computing(read_recipe(recipe, changes or []), precision, device)
-    show_forecast(forecast(job, open_store(store)))
+    start(within(job, minutes), store, [], plan_only=True)
 
 
 @app.command()
@@ -371,6 +390,30 @@ def clean(store: StoreOption = None) -> None:
     typer.echo(f"freed {freed:,.1f} MB" if gone else "nothing to remove")
 
 
+def start(job: Any, store: Path | None, fail_if: Sequence[str], *, plan_only: bool) -> None:
+    """Run a job, or say what running it would do."""
+    if not plan_only:
+        run_job(job, store, fail_if)
+        return
+    from graft.forecast import forecast, show_forecast
+    from graft.gate import read_conditions
+
+    read_conditions(fail_if, job)  # its errors before any work
+    show_forecast(forecast(job, open_store(store)))
+
+
+def within(job: Any, minutes: float | None) -> Any:
+    """The job as it ends in so many minutes. Errors: UsageError for one that trains nothing."""
+    from dataclasses import replace
+
+    if minutes is None:
+        return job
+    if not hasattr(job, "train"):
+        raise UsageError(f"--minutes is {minutes:g}, and this job trains nothing", do="leave it out")
+    timed = replace(job.train, minutes=minutes)
+    return replace(job, adapt=replace(job.adapt, train=timed)) if hasattr(job, "adapt") else replace(job, train=timed)
+
+
 def run_job(job: Any, store: Path | None, fail_if: Sequence[str]) -> None:
     """Call a job with a store, saying which artifacts are made and which were there; then the gate."""
     from graft.gate import check_gate, read_conditions
@@ -424,11 +467,20 @@ def read_count(text: str) -> int:
     return number
 
 
+def stop_once(number: int, frame: Any) -> None:
+    """The first Ctrl-C ends the work in hand in order; a second one, by the system, the process at once."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """The entry point: exit codes 0 done, 1 fault, 2 usage, 3 a gate said no."""
     # Waiting threads sleep instead of spinning: beside another busy process, spinning cost 30 times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves like Ctrl-C
+    for one in (signal.SIGINT, signal.SIGTERM):  # a polite kill saves like Ctrl-C
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, stop_once)
     hush()
     try:
         app(prog_name="graft")  # also where it is python -m graft

@@ -38,6 +38,6 @@ def computing(job: T, precision: str | None, device: str | None) -> T:
         raise UsageError(
             f'--precision is "{precision}"', allowed=", ".join(PRECISIONS), do=nearest(precision, PRECISIONS)
         )
-    from graft.stages.settle import with_precision
+    from graft.stages.settle_precision import with_precision
 
     return with_precision(job, precision)

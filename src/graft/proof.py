@@ -23,7 +23,7 @@ from graft.core.ranks import hush, num_ranks, say_fault
 from graft.core.runtime import computed
 from graft.core.seed import stream
 from graft.core.settings import build, to_json
-from graft.stages.settle import settle
+from graft.stages.settle_precision import settle_precision
 from graft.stages.train import CHECKPOINTS, Train, TrainingShape
 from graft.stages.training import Training
 
@@ -135,7 +135,7 @@ def verify_resume(
         if getattr(job.train, name):
             notes.append(words)
             job = replace(job, train=replace(job.train, **{name: None}))
-    training = _training_of(settle(job, store), store)
+    training = _training_of(settle_precision(job, store), store)
     if processes > 1:
         _check_no_dropout(training)
     training = replace(training, shape=replace(training.shape, steps=min(steps, training.shape.steps)))
@@ -289,7 +289,7 @@ class _Trial:
             workers=workers,
             checkpoint_minutes=checkpoint_minutes,
             keep_every=self.steps,
-            evaluations=min(asked.evaluations, 2),
+            evaluations=min(asked.evaluations or 2, 2),
             validation_tokens=tokens,
         )
         return replace(self.training, settings=short)

@@ -28,6 +28,7 @@ from graft.core.files import is_held, locked, naming_full_disk, write_whole
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Ledger
 from graft.core.mark import ARTIFACT, DRAFTS, LOCKS, MEMORY, mark_store
+from graft.core.progress import phase
 from graft.core.ranks import rank
 from graft.core.runtime import machine
 from graft.core.settings import to_json
@@ -36,6 +37,11 @@ MANIFEST = "manifest.json"
 PATIENCE = 1800.0  # seconds that another rank waits while nobody makes what it waits for
 Meet = Callable[[bool], bool]  # the word of rank 0, told to all ranks: is this to be built?
 Code = str | tuple[str, ...]  # the name of the module that makes something, and of modules it chooses at run time
+# What making an artifact is called while it counts nothing, by kind; the kind itself where it says enough.
+WORDS = {
+    "docs": "reading", "corpus": "curating", "tokens": "tokenizing", "begun": "making the base", "train": "training",
+    "evidence": "scoring", "findings": "comparing", "choice": "fitting laws", "speed": "measuring the speed",
+}  # fmt: skip
 PACKAGES = ("graft-lm", "torch", "transformers", "tokenizers", "daft", "numpy", "safetensors", "peft")
 
 
@@ -212,7 +218,8 @@ class Store:
         draft = Draft(self.root / DRAFTS / final.name)
         started = time.time()
         draft.path.mkdir(parents=True, exist_ok=True)
-        build(draft)
+        with phase(WORDS.get(final.name.rpartition("-")[0], final.name.rpartition("-")[0])):
+            build(draft)
         draft.ledger.check()
         manifest = known | {
             "ledger": draft.ledger.to_json(),

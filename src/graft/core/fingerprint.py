@@ -12,6 +12,7 @@ from pathlib import Path
 
 from graft.core.errors import UsageError
 from graft.core.files import locked, naming_full_disk, write_whole
+from graft.core.progress import Progress
 
 SMALL = 256 << 10  # bytes of a file that costs no more to read than to remember
 CHEAP = 32 << 20  # bytes of small files that one look may read anew; about 0.05 s
@@ -46,6 +47,7 @@ class Fingerprints:
         whole = hashlib.blake2b(digest_size=12)
         new: dict[str, list[str]] = {}
         left = self.cheap
+        progress = Progress("looking at files")
         for path in files:
             seen = path.stat()
             cost = max(seen.st_size, LEAST)
@@ -54,8 +56,10 @@ class Fingerprints:
                 content = _content(path)
             else:
                 content = self._large(path, seen, new)
+            progress.advance()
             label = path.relative_to(root) if root else path.name
             whole.update(f"{label}\0{content}\n".encode("utf-8", "surrogateescape"))
+        progress.close()
         if new:
             self._remember(new)
         return whole.hexdigest()

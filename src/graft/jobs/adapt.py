@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +14,27 @@ from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.kind import check_kind
+from graft.core.measuring import TEST, Reading
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin
 from graft.core.shelf import Shelf
 from graft.core.windows import check_windows
 from graft.page.budgeted import Budgeted
 from graft.page.facts import Materials
+from graft.readers.part import Part
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.examine import Examine, examine
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
+from graft.stages.measured import Demand
+from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
 from graft.stages.recall import SAMPLED, Recall, check_sampled, recall
 from graft.stages.report import Report, number_keys, report
-from graft.stages.settle import settle
+from graft.stages.settle_job import Open
+from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, teachers_of, train
+from graft.stages.train import Sized, Train, readings_of, teachers_of, train
 
 STAND_IN = "embedded:prose"
 PAGES = ("report.html", "summary.json")
@@ -51,6 +58,8 @@ class Adapt:
     # the text whose loss is to stay: as domain, or "sampled:base", text from the base itself; none: the embedded prose
     general: tuple[str, ...] = ()
     replay: float = 0.1  # share of the training tokens that is general text
+    # how much general text is read, of more: what replay and measuring need (auto), all of it, or so many tokens
+    general_tokens: Wanted = "auto"
     out: str = "adapted"  # folder for model/, report.html and summary.json
     ingest: Ingest = Ingest()
     recall: Recall = Recall()  # read where general is sampled:base
@@ -66,6 +75,7 @@ class Adapt:
             raise UsageError("domain names no path", allowed="one or more folders or files")
         check_sampled("domain", self.domain, allowed=False)
         check_sampled("general", self.general)
+        check_wanted("general_tokens", self.general_tokens)
         if not 0 <= self.replay < 1:
             hint = f"; {self.replay:g} % is {self.replay / 100:g}" if self.replay >= 1 else ""
             raise UsageError(f"replay is {self.replay}", allowed=f"a share of the tokens, 0 or more and below 1{hint}")
@@ -93,7 +103,7 @@ class Adapt:
         """
         folder = Path(self.out).expanduser()
         check_out(folder, ("model", "adapter", *PAGES), base=self.base, sources=(*self.domain, *self.general))
-        made = settle(self, store).make(store)
+        made = settle_precision(self, store).make(store)
         trained, page = (next(one for one in made if one.kind == kind) for kind in ("train", "report"))
         adapter = {"adapter": trained / "adapter"} if (trained / "adapter").is_dir() else {}
         contents = {"model": trained / "model"} | adapter | {name: page / name for name in PAGES}
@@ -106,22 +116,58 @@ class Adapt:
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
-        ready = self.prepare(store)
-        trained = train(ready.base, ready.tokens, self.mixture, self.train, store=store)
-        return self.conclude(ready, trained, Base(trained.name, trained / "model"), store)
+        began = time.monotonic()
+        text = self.read(store)
+        job, text = self.settled(text, store, began)
+        ready = job.prepare(text, store)
+        trained = train(ready.base, ready.tokens, job.mixture, job.train, store=store)
+        return job.conclude(ready, trained, Base(trained.name, trained / "model"), store)
 
-    def prepare(self, store: Store) -> Prepared:
-        """Everything before the training: the base found, the text read, curated and turned into tokens, and scored."""
+    def read(self, store: Store, replay: float | None = None) -> Text:
+        """The base found, and the text read, curated and turned into tokens.
+
+        replay: largest share of general text among the trainings; None: that of the settings.
+        """
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         check_kind(base, self.train.objective)
         check_windows(self, base)
         for name in filter(None, teachers_of(self.train.objective)):  # one that is not there is said before any work
             Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch)
-        docs = {name: self._read(name, base, store) for name in self.sources}
+        domain = ingest(self.domain, "domain", self.ingest, store=store)
+        part = self.part(kept_bytes(domain), self.replay if replay is None else replay)
+        docs = {"domain": domain, "general": self._general(base, part, store)}
         corpus = curate(docs, self.curate, store=store)
-        tokens = tokenize(corpus, base, self.tokenize, store=store)
-        before = evaluate(base, tokens, self.evaluate, store=store)
-        return Prepared(base, docs, corpus, tokens, before)
+        return Text(base, docs, corpus, tokenize(corpus, base, self.tokenize, store=store))
+
+    def settled(self, text: Text, store: Store, began: float) -> tuple[Adapt, Text]:
+        """This job with nothing left to choose: its tokens, where minutes are given, and how much text is scored; and
+        the text with the speed that was measured for it.
+
+        began: when the job did, on the monotonic clock.
+        """
+        left = Open(
+            text.base,
+            text.tokens,
+            self.mixture,
+            self.train,
+            self.evaluate,
+            partial(self.demand, text.base),
+            began,
+            {"models": 2},
+        )
+        training, scoring, speed = left.settled(store)
+        return replace(self, train=training, evaluate=scoring), replace(text, speed=tuple(speed))
+
+    def demand(self, base: Sized | Base, training: Train, trainable: int) -> Demand:
+        """What the job trains and scores, with `training`. trainable: tokens of the domain's training text."""
+        shape = training.shape(base, trainable, next(iter(self.mixture.values())))
+        test = Reading.of(2, self.evaluate.max_tokens, TEST)  # the base and the outcome
+        _, readings = readings_of(training, test, shape.laid_out, len(self.sources))
+        return Demand({"": [shape]}, readings, self.evaluate.split)
+
+    def prepare(self, text: Text, store: Store) -> Prepared:
+        """Everything before the training: what the base makes of the text."""
+        return Prepared(**vars(text), before=evaluate(text.base, text.tokens, self.evaluate, store=store))
 
     def conclude(
         self, ready: Prepared, trained: Artifact, model: Base, store: Store, budgeted: Budgeted | None = None
@@ -130,7 +176,17 @@ class Adapt:
         after = evaluate(model, ready.tokens, self.evaluate, store=store)
         findings = examine(ready.before, after, self.examine, store=store)
         between = budgeted.line if budgeted else []
-        line = [*ready.docs.values(), ready.corpus, ready.tokens, ready.before, *between, trained, after, findings]
+        line = [
+            *ready.docs.values(),
+            ready.corpus,
+            ready.tokens,
+            *ready.speed,
+            ready.before,
+            *between,
+            trained,
+            after,
+            findings,
+        ]
         materials = Materials(
             corpus=ready.corpus,
             tokens=ready.tokens,
@@ -143,29 +199,41 @@ class Adapt:
             lineage=line,
             notes=[
                 *self.notes,
-                *(note for one in ready.docs.values() for note in one.facts.get("notes", ())),
+                *(note for one in (*ready.docs.values(), *ready.speed) for note in one.facts.get("notes", ())),
                 *read_before(ready.corpus, heritage(ready.base, store), self.evaluate.split),
             ],
             budgeted=budgeted,
         )
         return [*line, report(materials, self.report, store=store)]
 
-    def _read(self, source: str, base: Base, store: Store) -> Artifact:
-        """The documents of a source: of its files, or of the base."""
-        paths = self.sources[source]
+    def part(self, kept: float, replay: float) -> Part | None:
+        """How much of the general text is read; None: all of it. kept: bytes of the domain's usable text."""
+        trained = longest(self.train, kept, 1 - self.replay)
+        return part_for(self.general_tokens, trained, trained * replay, self.curate.split)
+
+    def _general(self, base: Base, part: Part | None, store: Store) -> Artifact:
+        """The documents of the general text: of its files, or of the base."""
+        paths = self.sources["general"]
         if paths == (SAMPLED,):
-            return recall(base, self.recall, source, store=store)
-        return ingest(paths, source, self.ingest, store=store)
+            return recall(base, self.recall, "general", store=store)
+        return ingest(paths, "general", self.ingest, part=part, store=store)
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What every training of a job begins with. before: what the base makes of the test text."""
+class Text:
+    """A base, and what it is to read. speed: measured where the job has minutes."""
 
     base: Base
     docs: dict[str, Artifact]
     corpus: Artifact
     tokens: Artifact
+    speed: tuple[Artifact, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class Prepared(Text):
+    """What every training of a job begins with. before: what the base makes of the test text."""
+
     before: Artifact
 
 

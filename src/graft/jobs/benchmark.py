@@ -14,7 +14,7 @@ from graft.core.windows import check_windows
 from graft.jobs.adapt import Outcome
 from graft.stages.answer import Answer, answer
 from graft.stages.grade import Grade, Graded, grade, number_keys
-from graft.stages.settle import settle
+from graft.stages.settle_precision import settle_precision
 
 PAGES = ("report.html", "summary.json", "items.parquet")
 
@@ -52,7 +52,7 @@ class Benchmark:
         folder = Path(self.out).expanduser()
         for model in filter(None, (self.model, self.against)):
             check_out(folder, PAGES, base=model, sources=self.suite)
-        made = settle(self, store).make(store)
+        made = settle_precision(self, store).make(store)
         put_out(folder, {name: made[-1] / name for name in PAGES})
         return Outcome(folder, json.loads((made[-1] / "summary.json").read_text(encoding="utf-8")), made)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,26 +11,26 @@ from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import GateClosed, UsageError
 from graft.core.evidence import read_evidence
+from graft.core.measuring import LINE, PILOT_LOOK, TEST, Reading
 from graft.core.outlet import check_out, put_out
-from graft.core.settings import build_plugin
+from graft.core.settings import build_plugin, to_json
 from graft.core.shelf import Shelf, plugin_name
 from graft.core.windows import check_windows
-from graft.jobs.adapt import PAGES, Adapt, Outcome, Prepared
+from graft.jobs.adapt import PAGES, Adapt, Outcome, Prepared, Text
 from graft.page.budgeted import Budgeted
-from graft.schedules.constant import Constant
 from graft.stages.choose import Choose, choose
 from graft.stages.evaluate import evaluate
+from graft.stages.measure_speed import Limit
+from graft.stages.measured import Demand, settle_limits
 from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
 from graft.stages.report import BUDGET_NUMBERS
-from graft.stages.settle import settle
+from graft.stages.settle_precision import settle_precision
 from graft.stages.tell import tell_notes
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, TrainingShape, train
+from graft.stages.train import Train, TrainingShape, fit_minutes, most_tokens, readings_of, train
 from graft.stages.walk_back import WalkBack, walk_back
 
 STEPS_WANTED = 8  # of a pilot, where the batch is chosen for it
-PACE_STEPS = 6  # of the run that the speed is read off, where hours are what was given
-STEPPING = 0.8  # share of the hours that goes into steps; the rest is for looks at text and for the line
 WALKS = 4  # how often a model that breaks the budget on test text is walked back
 
 
@@ -45,7 +46,7 @@ class Budget:
     """
 
     forget: float = 0.02  # largest relative rise of the general loss; 2%
-    hours: float | None = None  # of training, pilots included; None: as many tokens as adapt.train.tokens says
+    hours: float | None = None  # of all of it: adapt.train.minutes by another unit; None: as many tokens as are given
     adapt: Adapt = Adapt()  # its replay is chosen here, and its objective among pilots.objectives
     pilots: Pilots = Pilots()
     choose: Choose = Choose()
@@ -59,6 +60,10 @@ class Budget:
         if self.hours is not None and self.adapt.train.tokens is not None:
             raise UsageError(
                 f"hours is {self.hours} and adapt.train.tokens {self.adapt.train.tokens}", allowed="one of the two"
+            )
+        if self.hours is not None and self.adapt.train.minutes is not None:
+            raise UsageError(
+                f"hours is {self.hours} and adapt.train.minutes {self.adapt.train.minutes}", allowed="one of the two"
             )
         if self.adapt.replay != Adapt.replay:
             raise UsageError(f"adapt.replay is {self.adapt.replay}", allowed="nothing: with a budget it is chosen")
@@ -112,7 +117,7 @@ class Budget:
         check_out(
             folder, ("model", "adapter", *PAGES), base=self.base, sources=(*self.adapt.domain, *self.adapt.general)
         )
-        made, model = settle(self, store).make(store)
+        made, model = settle_precision(self, store).make(store)
         page = made[-1]
         contents = {name: page / name for name in PAGES}
         taken = {} if model is None else {"model": model.folder}
@@ -128,13 +133,78 @@ class Budget:
 
     def make(self, store: Store) -> tuple[list[Artifact], Base | None]:
         """Every artifact in the order in which it is made, the report last, and the model that is handed over."""
+        began = time.monotonic()
         if self.adapt.train.tokens:  # what cannot work is said before any work
             base = Base.find(self.base, weights=False, local_only=not store.may_fetch)
             self._sized(self.adapt.train, base, self.adapt.train.tokens)
         check_windows(self, Base.find(self.base, weights=False, local_only=not store.may_fetch))
-        ready = self.adapt.prepare(store)
-        available = self._available(ready)
-        final, shape = self._sized(self._allowed(ready, store), ready.base, available)
+        text = self.adapt.read(store, replay=1 - min(self.pilots.ratios))
+        job, shape, text = self.settled(text, store, began)
+        return job._make(text, shape, self._available(text), store)
+
+    @property
+    def minutes(self) -> float | None:
+        """How long all of it may take; None: as long as its tokens need."""
+        return self.adapt.train.minutes if self.hours is None else 60 * self.hours
+
+    def settled(self, text: Text, store: Store, began: float) -> tuple[Budget, TrainingShape, Text]:
+        """This job with nothing left to choose but the ratio: its tokens, where minutes are given, and how much text is
+        scored, and where. began: when the job did, on the monotonic clock."""
+        available = self._available(text)
+        final = replace(self.adapt.train, minutes=None)
+        if self.minutes is not None:
+            speed = self._fitting(text, available, self.minutes, store, began)
+            final, text = replace(final, tokens=speed.facts["tokens"]), replace(text, speed=(speed,))
+        final, shape = self._sized(final, text.base, available)
+        demand = self.demand(final, shape)
+        limits = settle_limits(text.tokens, demand)
+        looks = demand.readings["look"].times - 1
+        adapt = replace(
+            self.adapt,
+            train=replace(final, evaluations=looks, validation_tokens=limits["look"]),
+            evaluate=replace(self.adapt.evaluate, max_tokens=limits["test"]),
+        )
+        pilots = replace(self.pilots, validation_tokens=limits["pilot"])
+        walk_back = replace(self.walk_back, max_tokens=limits["line"])
+        return replace(self, adapt=adapt, hours=None, pilots=pilots, walk_back=walk_back), shape, text
+
+    def _fitting(self, text: Text, available: int, minutes: float, store: Store, began: float) -> Artifact:
+        """Tokens of the final run such that the job ends in time, the final run taken to have the first objective."""
+        final = replace(self.adapt.train, minutes=None)
+        runs = {plugin_name(one): (mixture_of(1.0), replace(final, objective=one)) for one in self.pilots.objectives}
+        known_by = {name: to_json(getattr(self, name)) for name in ("pilots", "choose", "walk_back")}
+        known_by |= {name: to_json(getattr(self.adapt, name)) for name in ("train", "evaluate", "examine")}
+        most = most_tokens(final, available, min(self.pilots.ratios))
+
+        def demand(count: int) -> Demand:
+            sized, shape = self._sized(replace(final, tokens=count), text.base, available)
+            return self.demand(sized, shape)
+
+        limit = Limit(minutes, began, most, known_by | {"forget": self.forget})
+        return fit_minutes(text.base, text.tokens, runs, limit, demand, scoring=self.adapt.evaluate, store=store)
+
+    def demand(self, final: Train, shape: TrainingShape) -> Demand:
+        """What the job trains and scores: the pilots, the final run (taken to have the first objective), the line."""
+        names = [plugin_name(one) for one in self.pilots.objectives]
+        short = replace(shape, steps=self.pilots.steps(shape), scheduled=self.pilots.steps(shape))
+        shapes: dict[str, list[TrainingShape]] = {names[0]: [shape]}
+        for name in names:
+            shapes.setdefault(name, []).extend([short] * len(self.pilots.ratios))
+        pilots = len(self.pilots.ratios) * len(names)
+        test = Reading.of(2, self.adapt.evaluate.max_tokens, TEST)  # base and outcome; further walks come on top
+        _, readings = readings_of(final, test, shape.laid_out, len(self.sources))
+        readings |= {
+            "pilot": Reading.of(pilots * (self.pilots.looks + 1), self.pilots.validation_tokens, PILOT_LOOK),
+            "line": Reading.of(self.walk_back.looks + 1, self.walk_back.max_tokens, LINE),
+        }
+        return Demand(shapes, readings, self.adapt.evaluate.split)
+
+    def _make(
+        self, text: Text, shape: TrainingShape, available: int, store: Store
+    ) -> tuple[list[Artifact], Base | None]:
+        """Of a settled job: everything after the text."""
+        final = self.adapt.train
+        ready = self.adapt.prepare(text, store)
         pilots = pilot(ready.base, ready.tokens, final, shape, self.pilots, store=store)
         choice = choose(pilots, self.forget, shape.tokens, available, self.choose, store=store)
         tell_notes([in_words(choice)])
@@ -210,34 +280,9 @@ class Budget:
             self.pilots.settings(final, shape, objective)
         return final, shape
 
-    def tokens_in(self, hours: float, speed: float) -> int:
-        """Tokens of the final run for so many hours in all, at `speed` tokens per second; to two digits."""
-        return int(float(f"{3600 * hours * STEPPING * speed / (1 + self.pilots.share):.2g}"))
-
-    def _available(self, ready: Prepared) -> int:
+    def _available(self, ready: Text) -> int:
         domain = sources(ready.tokens)["domain"]
         return int(domain.pairs_D[domain.documents("train")].sum())
-
-    def _allowed(self, ready: Prepared, store: Store) -> Train:
-        """The final run's settings with its tokens, where hours are what was given."""
-        final = self.adapt.train
-        if self.hours is None:
-            return final
-        shape = final.shape(ready.base, self._available(ready), 1.0)
-        short = replace(
-            final,
-            objective=self.pilots.objectives[0],
-            tokens=PACE_STEPS * shape.rows * shape.window,
-            rows=shape.rows,
-            window=shape.window,
-            rate=shape.rate,
-            schedule=Constant(),
-            evaluations=1,
-            validation_tokens=1,
-            keep_every=0,
-        )
-        speed = train(ready.base, ready.tokens, mixture_of(1.0), short, store=store).facts["tokens_per_second"]
-        return replace(final, tokens=self.tokens_in(self.hours, speed))
 
 
 def in_words(choice: Artifact) -> str:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
+from graft.core.measuring import TEST, Reading
 from graft.core.outlet import check_out, put_out
 from graft.core.windows import check_windows
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
+from graft.readers.part import Part
 from graft.stages.compare import Compare, compare, number_keys
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.extend import Growth, extend
 from graft.stages.ingest import Ingest, ingest
-from graft.stages.settle import settle
+from graft.stages.measured import Demand
+from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
+from graft.stages.settle_job import Open
+from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import Sized, Train, readings_of, train
 from graft.tunings.new_rows import NewRows
 
 
@@ -35,6 +42,8 @@ class Extend:
     domain: tuple[str, ...] = ("embedded:code",)  # folders, files, hf://OWNER/NAME or embedded text
     general: tuple[str, ...] = ()  # the text whose loss is to stay; none: the embedded prose stands in
     replay: float = 0.2  # share of the training tokens that is general text: where new tokens are not to be expected
+    # how much general text is read, of more: what replay and measuring need (auto), all of it, or so many tokens
+    general_tokens: Wanted = "auto"
     out: str = "extended"  # folder for model/ and summary.json
     ingest: Ingest = Ingest()
     curate: Curate = Curate()
@@ -49,6 +58,7 @@ class Extend:
             raise UsageError("domain names no path", allowed="one or more folders or files")
         if not 0 <= self.replay < 1:
             raise UsageError(f"replay is {self.replay}", allowed="a share of the tokens, 0 or more and below 1")
+        check_wanted("general_tokens", self.general_tokens)
 
     @property
     def sources(self) -> dict[str, tuple[str, ...]]:
@@ -67,7 +77,7 @@ class Extend:
         """
         folder = Path(self.out).expanduser()
         check_out(folder, ("model", "summary.json"), base=self.base, sources=(*self.domain, *self.general))
-        made = settle(self, store).make(store)
+        made = settle_precision(self, store).make(store)
         trained, comparison = (next(one for one in made if one.kind == kind) for kind in ("train", "comparison"))
         put_out(folder, {"model": trained / "model", "summary.json": comparison / "summary.json"})
         return Outcome(folder, json.loads((comparison / "summary.json").read_text(encoding="utf-8")), made)
@@ -76,21 +86,57 @@ class Extend:
         """The dotted path of every number of summary.json, known before it is there."""
         return number_keys(list(self.sources))
 
+    def part(self, kept: float, replay: float) -> Part | None:
+        """How much of the general text is read; None: all of it. kept: bytes of the domain's usable text."""
+        trained = longest(self.train, kept, 1 - self.replay)
+        return part_for(self.general_tokens, trained, trained * replay, self.curate.split)
+
+    def settled(self, start: Base, tokens: Artifact, store: Store, began: float) -> tuple[Extend, list[Artifact]]:
+        """This job with nothing left to choose: its tokens, where minutes are given, and how much text is scored; and
+        the speed that was measured for it.
+
+        start: the extended base, before its rows are trained. began: when the job did, on the monotonic clock.
+        """
+        left = Open(
+            start,
+            tokens,
+            self.mixture,
+            self.train,
+            self.evaluate,
+            partial(self.demand, start),
+            began,
+            {"models": 3},
+        )
+        training, scoring, speed = left.settled(store)
+        return replace(self, train=training, evaluate=scoring), speed
+
+    def demand(self, base: Sized | Base, training: Train, trainable: int) -> Demand:
+        """What the job trains and scores, with `training`. trainable: tokens of the domain's training text."""
+        shape = training.shape(base, trainable, next(iter(self.mixture.values())))
+        test = Reading.of(3, self.evaluate.max_tokens, TEST)  # the base, and the extension before and after
+        _, readings = readings_of(training, test, shape.laid_out, len(self.sources))
+        return Demand({"": [shape]}, readings, self.evaluate.split)
+
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made: the base's own first."""
+        began = time.monotonic()
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         check_windows(self, base)
-        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
+        docs = {"domain": ingest(self.domain, "domain", self.ingest, store=store)}
+        part = self.part(kept_bytes(docs["domain"]), self.replay)
+        docs["general"] = ingest(self.sources["general"], "general", self.ingest, part=part, store=store)
         corpus = curate(docs, self.curate, store=store)
         old_tokens = tokenize(corpus, base, self.tokenize, store=store)
-        seen = {"base": evaluate(base, old_tokens, self.evaluate, store=store)}
         extended = extend(base, corpus, self.growth, store=store)
         start = Base(extended.name, extended / "model")
         tokens = tokenize(corpus, start, self.tokenize, store=store)
-        seen["extended"] = evaluate(start, tokens, self.evaluate, store=store)
-        trained = train(start, tokens, self.mixture, self.train, store=store)
-        seen["trained"] = evaluate(Base(trained.name, trained / "model"), tokens, self.evaluate, store=store)
-        line = [*docs.values(), corpus, old_tokens, extended, tokens, trained, *seen.values()]
+        job, speed = self.settled(start, tokens, store, began)
+        seen = {"base": evaluate(base, old_tokens, job.evaluate, store=store)}
+        seen["extended"] = evaluate(start, tokens, job.evaluate, store=store)
+        trained = train(start, tokens, self.mixture, job.train, store=store)
+        seen["trained"] = evaluate(Base(trained.name, trained / "model"), tokens, job.evaluate, store=store)
+        line = [*docs.values(), corpus, old_tokens, extended, tokens, *speed, trained, *seen.values()]
         notes = [] if self.general else [STAND_IN_NOTE]
         notes += [note for one in docs.values() for note in one.facts["notes"]]
+        notes += [note for one in speed for note in one.facts["notes"]]
         return [*line, compare(seen, corpus, extended, trained, self.compare, notes=notes, store=store)]

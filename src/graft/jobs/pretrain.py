@@ -15,7 +15,7 @@ from graft.core.tally import Tally
 from graft.stages.curate import Curate, curate
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.initialize import Initialize, initialize
-from graft.stages.settle import settle
+from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import Tokenize, tokenize
 from graft.stages.train import Train, train
 
@@ -58,7 +58,7 @@ class Pretrain:
         """
         folder = Path(self.out).expanduser()
         check_out(folder, ["model"], sources=(*self.text, *self.vocabulary_text))
-        trained = settle(self, store).make(store)[-1]
+        trained = settle_precision(self, store).make(store)[-1]
         notes = {"training.json": json.dumps(training_notes(trained), indent=1)}
         return put_out(folder, {"model": trained / "model"}, {"model": notes})
 

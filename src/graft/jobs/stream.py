@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from graft.core.base import Base
 from graft.core.errors import UsageError, nearest
 from graft.core.kind import check_kind
 from graft.core.labels import labelled
+from graft.core.measuring import LOOK, TEST, Reading, num_looks
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
@@ -28,16 +30,20 @@ from graft.methods.naive import Naive
 from graft.methods.o_lora import OLora
 from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
+from graft.readers.part import Part
 from graft.stages.answer import Answer, answer, find_suites
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.judge import Judge, judge, stream_keys
-from graft.stages.settle import settle
+from graft.stages.measure_speed import Limit
+from graft.stages.measured import Demand, settle_limits
+from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
+from graft.stages.settle_precision import settle_precision
 from graft.stages.standing import Learned, Taken
 from graft.stages.tokenize import Tokenize, sources, tokenize
-from graft.stages.train import Train, train, trainable_tokens
+from graft.stages.train import Sized, Train, TrainingShape, fit_minutes, most_tokens, train, trainable_tokens
 
 GENERAL = "general"
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")
@@ -55,6 +61,8 @@ class Stream:
     domains: dict[str, str | list[str]] = field(default_factory=dict)  # by name: folders, files, hf://OWNER/NAME
     order: tuple[str, ...] = ()  # names of the domains in the order of their turns; none: as listed
     general: tuple[str, ...] = ()  # text in no domain that is not to be forgotten; none: the embedded prose
+    # how much general text is read, of more: what methods and measuring need (auto), all of it, or so many tokens
+    general_tokens: Wanted = "auto"
     suite: tuple[str, ...] = ()  # questions that are asked after every turn, as `graft eval` has them; none: no suite
     methods: Annotated[tuple[Any, ...], Shelf("methods")] = (
         Naive(), Replay(0.01), Replay(0.05), Replay(0.1), Replay(0.25), Anchor(), StayClose(), Lora(), OLora(),
@@ -65,8 +73,8 @@ class Stream:
     ingest: Ingest = Ingest()
     curate: Curate = field(default_factory=Curate)
     tokenize: Tokenize = Tokenize()
-    train: Train = Train(evaluations=1, validation_tokens=5_000)  # every look is at the text of all domains
-    evaluate: Evaluate = Evaluate(max_tokens=50_000)
+    train: Train = Train(evaluations=1)  # every look is at the text of all domains
+    evaluate: Evaluate = Evaluate()
     answer: Answer = Answer()  # how the suite is asked
     judge: Judge = Judge()
 
@@ -87,6 +95,7 @@ class Stream:
                 allowed=f"each of {', '.join(self.domains)} once",
                 do=nearest(strange, self.domains),
             )
+        check_wanted("general_tokens", self.general_tokens)
         if not self.methods or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise UsageError(
                 f"{len(self.methods)} methods and the seeds {list(self.seeds)}",
@@ -123,12 +132,13 @@ class Stream:
         folder = Path(self.out).expanduser()
         texts = [path for paths in self.sources.values() for path in paths]
         check_out(folder, PAGES, base=self.base, sources=[*texts, *self.suite])
-        made = settle(self, store).make(store)
+        made = settle_precision(self, store).make(store)
         put_out(folder, {name: made[-1] / name for name in PAGES})
         return Outcome(folder, json.loads((made[-1] / "summary.json").read_text(encoding="utf-8")), made)
 
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
+        began = time.monotonic()
         base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
         check_windows(self, base)
         for method in self.methods:
@@ -136,13 +146,17 @@ class Stream:
             check_kind(base, (lesson and lesson.objective) or self.train.objective)
         if self.suite:
             find_suites(self.suite, self.answer)  # its errors before any work
-        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in self.sources.items()}
+        domains = {name: paths for name, paths in self.sources.items() if name != GENERAL}
+        docs = {name: ingest(paths, name, self.ingest, store=store) for name, paths in domains.items()}
+        part = self.part({name: kept_bytes(one) for name, one in docs.items()})
+        docs[GENERAL] = ingest(self.sources[GENERAL], GENERAL, self.ingest, part=part, store=store)
         corpus = curate(docs, self.curate, store=store)
         tokens = tokenize(corpus, base, self.tokenize, store=store)
-        start = evaluate(base, tokens, self.evaluate, store=store)
+        job, speed = self.settled(base, tokens, store, began)
+        start = evaluate(base, tokens, job.evaluate, store=store)
         quizzed = self.ask(base, store)
         learned = [
-            self.learn(label, method, seed, base, tokens, store)
+            job.learn(label, method, seed, base, tokens, store)
             for label, method in self.labels.items()
             for seed in self.seeds
         ]
@@ -150,17 +164,90 @@ class Stream:
             *docs.values(),
             corpus,
             tokens,
+            *speed,
             start,
             *filter(None, [quizzed]),
             *(one for each in learned for one in each.artifacts),
         ]
-        notes = [*self.notes, *(note for one in docs.values() for note in one.facts.get("notes", ()))]
+        notes = [*self.notes, *(note for one in (*docs.values(), *speed) for note in one.facts.get("notes", ()))]
         notes += read_before(corpus, heritage(base, store))
         paths = {name: list(paths) for name, paths in self.sources.items()}
         judged = judge(
             start, learned, self.judge, quizzed=quizzed, base=self.base, paths=paths, notes=notes, store=store
         )
         return [*{one.name: one for one in line}.values(), judged]
+
+    def settled(self, base: Base, tokens: Artifact, store: Store, began: float) -> tuple[Stream, list[Artifact]]:
+        """This job with nothing left to choose: a turn's tokens, where minutes are given, and how much text is scored;
+        and the speed that was measured for it.
+
+        began: when the job did, on the monotonic clock.
+        """
+        named = sources(tokens)
+        sizes = {name: trainable_tokens(base, named[name], self.train) for name in self.turns}
+        job, speed = self, list[Artifact]()
+        if self.train.minutes is not None:
+            speed.append(self._fitting(base, tokens, sizes, store, began))
+            job = replace(self, train=replace(self.train, tokens=speed[0].facts["tokens"], minutes=None))
+        demand = job.demand(base, sizes)
+        limits = settle_limits(tokens, demand)
+        looks = demand.readings["look"].times // sum(map(len, demand.shapes.values())) - 1
+        job = replace(
+            job,
+            train=replace(job.train, evaluations=looks, validation_tokens=limits["look"]),
+            evaluate=replace(job.evaluate, max_tokens=limits["test"]),
+        )
+        return job, speed
+
+    def _fitting(self, base: Base, tokens: Artifact, sizes: Mapping[str, int], store: Store, began: float) -> Artifact:
+        """Tokens of a turn such that all turns of all methods end in time; every kind of training is measured."""
+        runs: dict[str, tuple[Mapping[str, float], Train]] = {}
+        for lesson, seed in self._lessons(sizes):
+            training = self.settings(lesson, seed)
+            runs.setdefault(_kind(training), (lesson.mixture, replace(training, minutes=None)))
+        assert self.train.minutes is not None
+        read = ("methods", "seeds", "train", "evaluate", "judge")
+        known_by = {name: to_json(self)[name] for name in (*read, "suite")} | {"turns": list(self.turns)}
+        most = max(most_tokens(self.train, size, 1.0) for size in sizes.values())
+
+        def demand(count: int) -> Demand:
+            return replace(self, train=replace(self.train, tokens=count, minutes=None)).demand(base, sizes)
+
+        limit = Limit(self.train.minutes, began, most, known_by)
+        return fit_minutes(base, tokens, runs, limit, demand, scoring=self.evaluate, store=store)
+
+    def demand(self, base: Sized | Base, sizes: Mapping[str, int]) -> Demand:
+        """What the job trains and scores: every turn of every method and seed. sizes: training tokens by domain."""
+        shapes: dict[str, list[TrainingShape]] = {}
+        for lesson, seed in self._lessons(sizes):
+            training = replace(self.settings(lesson, seed), minutes=None)
+            domain, share = next(iter(lesson.mixture.items()))
+            shapes.setdefault(_kind(training), []).append(training.shape(base, sizes[domain], share))
+        every = [shape.tokens for one in shapes.values() for shape in one]
+        looks = self.train.evaluations or num_looks(sum(every) / len(every), len(self.sources))
+        readings = {
+            "test": Reading.of(1 + len(every), self.evaluate.max_tokens, TEST),
+            "look": Reading.of(len(every) * (looks + 1), self.train.validation_tokens, LOOK),
+        }
+        return Demand(shapes, readings, self.evaluate.split)
+
+    def _lessons(self, sizes: Mapping[str, int]) -> list[tuple[Lesson, int]]:
+        """Every lesson with its seed; what methods share stands here more than once."""
+        return [
+            (lesson, seed)
+            for method in self.methods
+            for seed in self.seeds
+            for number in range(1, len(self.turns) + 1)
+            if (lesson := method(self.turn(number, sizes))) is not None
+        ]
+
+    def part(self, kept: Mapping[str, float]) -> Part | None:
+        """How much general text is read; None: all of it. kept: bytes of usable text by domain."""
+        sizes = {name: max(1, round(longest(self.train, size, 1.0))) for name, size in kept.items()}
+        lessons = [lesson for lesson, _ in self._lessons(sizes)]
+        replayed = max((one.mixture.get(GENERAL, 0.0) * (one.tokens or 0) for one in lessons), default=0.0)
+        trained = sum(one.tokens or 0 for one in lessons) / max(1, len(lessons))
+        return part_for(self.general_tokens, max(1.0, trained), replayed, self.curate.split)
 
     def learn(self, label: str, method: Any, seed: int, base: Base, tokens: Artifact, store: Store) -> Learned:
         """Every turn of one method: the model that it leaves, and what that makes of all texts."""
@@ -219,3 +306,8 @@ class Stream:
                 "what it gains over plain training, over some replay, and falls short of learning all at once."
             )
         return said
+
+
+def _kind(training: Train) -> str:
+    """Trainings of one kind take equally long for a token."""
+    return f"{plugin_name(training.objective)}, {plugin_name(training.tuning)}"

@@ -21,7 +21,7 @@ from graft.stages.heritage import Heritage, heritage
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.pool import Pool, pool
 from graft.stages.present import Present, Shown, number_keys, present
-from graft.stages.settle import settle
+from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import tokenize
 
 UNKNOWN = (
@@ -77,7 +77,7 @@ class Versus:
         texts = [path for paths in self.sources.values() for path in paths]
         for model in (self.before, self.after):
             check_out(folder, PAGES, base=model, sources=texts)
-        made = settle(self, store).make(store)
+        made = settle_precision(self, store).make(store)
         put_out(folder, {name: made[-1] / name for name in PAGES})
         return Outcome(folder, json.loads((made[-1] / "summary.json").read_text(encoding="utf-8")), made)
 

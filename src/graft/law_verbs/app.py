@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from graft.core.errors import GateClosed, UsageError
+from graft.core.progress import phase
 
 law = typer.Typer(
     name="law",
@@ -98,7 +99,8 @@ def fit(
         repeats=repeats, schedule=schedule, holdout=holdout, leave=leave, test=tuple(test or ()), test_join=test_join,
         base_loss=base_loss, predictions=predictions, changes=tuple(changes or ()),
     )  # fmt: skip
-    told = request()
+    with phase("fitting"):
+        told = request()
     show_fit(told, terminal())
     write(out, told)
 

@@ -10,7 +10,7 @@ from itertools import chain
 
 from graft.readers.encoded import Decoding
 from graft.readers.opened import DAMAGED, Opened, opened
-from graft.readers.piece import NOT_CSV, RAGGED, TWICE, UNDECODABLE, Fields, File, Piece
+from graft.readers.piece import NOT_CSV, RAGGED, SAMPLED_OUT, TWICE, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -49,10 +49,11 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
     """The document in every row, found as in a row of JSON (graft.readers.row); rows count from 1, without the header.
 
     A row with more or fewer cells than the header is one loss, since its text may be cut or in another column.
+    Rows that a part of the file leaves out are one piece, the last.
     """
     with opened(file.path, fields.encoding) as stream:
         lines = Lines(stream, Decoding(fields.encoding))
-        number = 0
+        number = left = 0
         try:
             start = list(lines.start())
             found = dialect_of(start, file.suffix, whole=lines.ended)
@@ -64,6 +65,9 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                     header = tuple(name.strip() for name in row or ())
                     continue
                 number += 1
+                if (number - 1 - file.first) % file.every:
+                    left += size
+                    continue
                 one = _document(row, header, fields, f"{file.name}#{number}", size, stream.seen)
                 encoding = stream.wide or lines.decoding.label
                 hint = lines.decoding.hint if one.dropped == UNDECODABLE else ""
@@ -71,6 +75,8 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
         except DAMAGED:
             lost = max(0, file.size - stream.seen)
             yield Piece("", f"{file.name}#{number + 1}", lost, file.size, UNDECODABLE)
+        if left:
+            yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 
 
 def _document(

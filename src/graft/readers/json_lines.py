@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from graft.readers.encoded import Decoding
 from graft.readers.opened import DAMAGED, opened
-from graft.readers.piece import NOT_JSON, UNDECODABLE, Fields, File, Piece
+from graft.readers.piece import NOT_JSON, SAMPLED_OUT, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -16,10 +16,11 @@ UTF8_BOM = b"\xef\xbb\xbf"
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
     """The document in every line; blank lines are no rows. Where compression
-    breaks off, the rest of the file is one loss, of as many bytes as were not read from disk."""
+    breaks off, the rest of the file is one loss, of as many bytes as were not read from disk. Of rows that a part of
+    the file leaves out there is one piece, the last."""
     decoding = Decoding(fields.encoding)
     with opened(file.path, fields.encoding) as stream:
-        number = 0
+        number = left = 0
 
         def ahead() -> bytes:
             return stream.ahead
@@ -29,13 +30,17 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                 if number == 1 and line.startswith(UTF8_BOM):
                     line = line[len(UTF8_BOM) :]
                 line = line.strip()
-                if line:
+                if line and (number - 1 - file.first) % file.every:
+                    left += len(line)
+                elif line:
                     found = from_line(line, fields, f"{file.name}#{number}", stream.seen, decoding, ahead)
                     if stream.wide or decoding.used:
                         found = replace(found, encoding=stream.wide or decoding.label)
                     yield found
         except DAMAGED:
             yield Piece("", f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size, UNDECODABLE)
+        if left:
+            yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 
 
 def from_line(

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from graft.readers import dialogue
-from graft.readers.piece import NAME_NOT_TEXT, NO_FIELD, NOT_TEXT, UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.piece import NAME_NOT_TEXT, NO_FIELD, NOT_TEXT, SAMPLED_OUT, UNDECODABLE, Fields, File, Piece, piece
 from graft.readers.row import from_row
 
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
-    """The document in every row, in the file's order."""
+    """The document in every row, in the file's order; rows that a part leaves out are one piece at the end."""
     from daft.exceptions import DaftCoreException
 
     from graft.core.frames import parquet
@@ -38,11 +38,18 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
             for number in range(1, total + 1):
                 yield Piece("", f"{file.name}#{number}", 0, _share(file, number, total), reason, tuple(columns))
             return
+        passed = 0
         for batch in frame.select(*wanted).to_arrow_iter():
-            for row in _rows(batch, wanted, fields):
-                number += 1
+            taken = range((file.first - passed) % file.every, len(batch), file.every)
+            numbers = [passed + place + 1 for place in taken]
+            passed += len(batch)
+            batch = batch if file.every == 1 else batch.take(pa.array(taken, pa.int64()))
+            for number, row in zip(numbers, _rows(batch, wanted, fields), strict=True):
                 found = _document(row, fields, f"{file.name}#{number}", _share(file, number, total))
                 yield replace(found, fields=tuple(columns)) if found.fields else found
+        if file.every > 1:
+            left = passed - len(range(file.first, passed, file.every))
+            yield Piece("", f"{file.name}#others", _share(file, left, passed), file.size, SAMPLED_OUT)
     except (DaftCoreException, pa.ArrowInvalid, UnicodeDecodeError):
         yield Piece(
             "", f"{file.name}#{number + 1}", file.size - _share(file, number, number + 1), file.size, UNDECODABLE

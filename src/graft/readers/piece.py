@@ -14,6 +14,7 @@ TWICE = "dropped: column stands twice"
 UNREAD_KIND = "dropped: unread kind: "  # and the suffix
 NO_FIELD = "dropped: no text field"
 NOT_TEXT = "dropped: text field is not text"
+SAMPLED_OUT = "dropped: not needed (sampled out, one entry a file)"
 NAME_NOT_TEXT = "dropped: file name is not UTF-8"
 
 BOM = "\ufeff"
@@ -26,6 +27,7 @@ class File:
     name: how documents name it as their parent, relative to what the user gave.
     suffix: decides the reader: ".jsonl"; compression stripped.
     limit: bytes to read of what has no rows (plain text); 0: all of it. Only a survey sets it.
+    every, first: of rows, only those whose number is `first` + 1 and every so many-th after it (see readers.part).
     """
 
     path: Path
@@ -33,6 +35,8 @@ class File:
     suffix: str
     size: int
     limit: int = 0
+    every: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True)

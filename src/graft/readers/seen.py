@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from graft.core import dialogue
 from graft.core.errors import UsageError, nearest
 from graft.core.ledger import Amount
-from graft.readers.piece import EMPTY, NO_FIELD, NOT_TEXT, RAGGED, UNREAD_KIND, Piece
+from graft.readers.piece import EMPTY, NO_FIELD, NOT_TEXT, RAGGED, SAMPLED_OUT, UNREAD_KIND, Piece
 
 MARK = "dropped: "
 NAMES_SHOWN = 12
@@ -52,7 +52,8 @@ class Seen:
     @property
     def lost(self) -> dict[str, Amount]:
         """What was read and cannot be used, by fate."""
-        return {fate: one for fate, one in self.fates.items() if fate != "kept" and not fate.startswith(UNREAD_KIND)}
+        apart = {"kept", SAMPLED_OUT}
+        return {fate: one for fate, one in self.fates.items() if fate not in apart and not fate.startswith(UNREAD_KIND)}
 
     @property
     def only_empty(self) -> bool:

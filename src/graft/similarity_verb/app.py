@@ -63,7 +63,7 @@ def similarity(
     from graft.similarity_verb.paper import check_page, write_page
     from graft.similarity_verb.request import Similarity
     from graft.similarity_verb.screen import show_similarity
-    from graft.stages.settle import settle
+    from graft.stages.settle_precision import settle_precision
 
     reading = {name: value for name, value in (("documents", documents), ("tokens", tokens)) if value is not None}
     settings = {"texts": texts, "to": to, "model": model, "runs": runs or []}
@@ -72,7 +72,7 @@ def similarity(
     if page is not None:
         check_page(page, request)
     kept = replace(Store(store) if store else Store.default(), on_made=Teller().made)
-    request = settle(request, kept)
+    request = settle_precision(request, kept)
     told = request(kept)
     show_similarity(told, terminal())
     write(out, told)

@@ -22,7 +22,7 @@ from graft.readers.roles import read_fields
 from graft.readers.suite import Choosing, missing
 from graft.stages.asked import Asked, find_suites
 from graft.stages.part import Part, join_parts, notes_of
-from graft.stages.settle import recorded, settle_here
+from graft.stages.settle_precision import recorded, settle_here
 from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from graft.laws.head_start import HeadStart
 from graft.laws.replay import Replay
 from graft.solving.law_file import as_json
 from graft.stages.pilot import Pilot, trials_of
-from graft.stages.settle import check_same_precision
+from graft.stages.settle_precision import check_same_precision
 
 BEND = 1.7
 """Of what is learned, 1 - (1 - share)^BEND is there at a share of the line between base and result, and the square of

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.bootstrap import paired_change
 from graft.core.evidence import Evidence, read_evidence
+from graft.core.measuring import larger
 from graft.core.tally import Tally
 from graft.metrics.bits_per_byte import BitsPerByte
-from graft.stages.settle import check_same_precision
+from graft.stages.settle_precision import check_same_precision
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _build(
         "rate": trained.facts["shape"]["rate"],
         "seed": trained.manifest["settings"]["seed"],
         "runtime": trained.facts["runtime"],
-        "notes": list(dict.fromkeys([*notes, *_lacking(rows), *noted])),
+        "notes": list(dict.fromkeys([*notes, *_lacking(rows), *_larger(rows, seen["trained"]), *noted])),
     }
     (draft / "summary.json").write_text(
         json.dumps(summary | rows, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8"
@@ -158,6 +159,13 @@ def _lacking(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for source, row in rows.items()
         if not row["documents"]
     ]
+
+
+def _larger(rows: Mapping[str, Mapping[str, Any]], seen: Artifact) -> list[str]:
+    """In words, what all test documents would give, for each source of which fewer are compared."""
+    there = {name: one["documents_of_split"] for name, one in seen.facts["scored"].items()}
+    said = [larger(name, row["interval"], row["documents"], there[name]) for name, row in rows.items()]
+    return [note for note in said if note]
 
 
 def sentence(tokens_added: int, rows: Mapping[str, Mapping[str, Any]]) -> str:

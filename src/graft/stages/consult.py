@@ -11,7 +11,7 @@ from graft.core.errors import UsageError
 from graft.core.progress import Progress
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
-from graft.stages.settle import settle_here
+from graft.stages.settle_precision import settle_here
 from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 

@@ -24,7 +24,7 @@ from graft.probes.blame import Blame, by_class
 from graft.probes.forgetting import verdict
 from graft.probes.left_out import LeftOut
 from graft.probes.terms import Terms
-from graft.stages.settle import check_same_precision
+from graft.stages.settle_precision import check_same_precision
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -133,12 +133,14 @@ def _write(docs: Mapping[str, Artifact], settings: Curate, draft: Draft) -> None
     marks = Marks.read(docs)
     _require_two(marks, marks.assign(settings.split), docs)
     progress = Progress("curating", len(settings.steps))
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
+        progress.total = len(settings.steps) * (number + 1)
         marks.limit(settings.split)
         for step in settings.steps:
             marks.assign(settings.split)
+            progress.note = plugin_name(step)
             _apply(step, docs, marks)
-            progress.advance(note=plugin_name(step))
+            progress.advance()
         if not marks.lacking():
             break
     progress.close()

@@ -23,7 +23,7 @@ from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.readers.piece import UNREAD_KIND
 from graft.stages.ingest import TABLE
-from graft.stages.settle import recorded, settle_here
+from graft.stages.settle_precision import recorded, settle_here
 from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.evidence import write_evidence
+from graft.core.measuring import STANDALONE
 from graft.core.progress import Progress
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.core.shards import TokenSource
-from graft.stages.settle import recorded, settle_here
+from graft.stages.settle_precision import recorded, settle_here
 from graft.stages.tell import by_place, tell_notes
 from graft.stages.tokenize import sources
 
@@ -34,14 +35,18 @@ class Evaluate:
     """Score one split of every source: nats of every target token."""
 
     split: Literal["test", "validation", "train"] = "test"
-    max_tokens: int = 300_000  # per source, spread over it, and of one document at most an eighth; 0: all of them
+    # per source, spread over it, of one document at most a 32nd (or 256 tokens); 0: all; None: what a job settles from
+    # the tokens that it trains on, 131,072 where nothing is trained
+    max_tokens: int | None = None
     window: int | None = None  # tokens of context; None: the model's own, at most 2048
     precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.max_tokens < 0:
-            raise UsageError(f"max_tokens is {self.max_tokens}", allowed="0 (all) or more")
+        if self.max_tokens is not None and self.max_tokens < 0:
+            raise UsageError(
+                f"max_tokens is {self.max_tokens}", allowed="0 (all) or more, or nothing for an automatic choice"
+            )
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}", allowed="1 or more, or nothing for the model's own")
 
@@ -56,6 +61,8 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
             where=str(model.folder / "config.json"),
             allowed=f"1 to {model.window}",
         )
+    if settings.max_tokens is None:
+        settings = replace(settings, max_tokens=STANDALONE)
     inputs = {"model": model.fingerprint(store.prints), "tokens": tokens}
     return store.make(
         "evidence",
@@ -76,7 +83,9 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
     named = sources(tokens)
     model = open_model(model_at.folder, computed(settings.precision), frozen=True)
     check_ids(model, model_at, named, tokens.facts["vocabulary"])
-    choices = {name: choose_documents(one, settings.split, settings.max_tokens) for name, one in named.items()}
+    limit = settings.max_tokens
+    assert limit is not None, "settled by `evaluate`"
+    choices = {name: choose_documents(one, settings.split, limit) for name, one in named.items()}
     first = next((name for name, choice in choices.items() if len(choice)), None)
     if first is not None:
         verify(model, pack_documents(named[first], choices[first].documents_D[:8], window))
@@ -132,7 +141,7 @@ def _cut_note(name: str, choice: Choice) -> str:
         return ""
     return (
         f"{name}: only the first {int(choice.pairs_D.max()):,} tokens of {int(choice.cut_D.sum())} long document(s) "
-        "are scored, so that none stands for more than an eighth of evaluate.max_tokens"
+        "are scored, so that none stands for much of evaluate.max_tokens, and more documents find room"
     )
 
 

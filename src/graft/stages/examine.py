@@ -14,7 +14,7 @@ from graft.core.evidence import Evidence, read_evidence
 from graft.core.shelf import Shelf, plugin_name
 from graft.probes.blame import Blame
 from graft.probes.forgetting import Forgetting
-from graft.stages.settle import check_same_precision
+from graft.stages.settle_precision import check_same_precision
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from graft.core.settings import check_choices, to_json
 from graft.page.answered import render_answers
 from graft.stages.graded import Graded, changed, items_of, shown_items
 from graft.stages.habits import KEYS, Habits
-from graft.stages.settle import check_same_precision
+from graft.stages.settle_precision import check_same_precision
 from graft.stages.verdict import called, named, notes_of, sentence
 
 CHANGES = ("change", "lost", "gained", "forgotten", "learned")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os.path
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,12 +17,14 @@ from graft.core import doc
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError, nearest
 from graft.core.fingerprint import Fingerprints
+from graft.core.ledger import Amount
 from graft.core.progress import Progress
 from graft.embedded import text as embedded
 from graft.readers import folder, hub
 from graft.readers.encoded import encoding_of
 from graft.readers.folder import ALLOWED, Listing, counted_kinds, kinds_of, listing, read, shown
-from graft.readers.piece import UNREAD_KIND, Fields, Piece
+from graft.readers.part import Part
+from graft.readers.piece import SAMPLED_OUT, UNREAD_KIND, Fields, File, Piece
 from graft.readers.seen import Seen
 from graft.stages.tell import tell_notes
 
@@ -63,11 +66,17 @@ class Intake:
     found: Listing = field(default_factory=Listing)
     embedded: embedded.Embedded | None = None
     encodings: dict[str, str] = field(default_factory=dict)  # by file, of those read that are not in UTF-8
+    left: list[File] = field(default_factory=list)  # files that are not read, because a part of the text is enough
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
         return self.embedded.size if self.embedded else sum(file.size for file in self.found.files)
+
+    @property
+    def parted(self) -> bool:
+        """Whether not all of it is read."""
+        return bool(self.left) or any(file.every > 1 for file in self.found.files)
 
     @property
     def num_files(self) -> int:
@@ -107,8 +116,13 @@ class Intake:
             yield Piece("", file.name, file.size, 0, f"{UNREAD_KIND}{kinds[file.name]}")
 
 
-def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, store: Store) -> Artifact:
+def ingest(
+    paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, part: Part | None = None, store: Store
+) -> Artifact:
     """The documents of `paths`, as docs.parquet (columns of graft.core.doc), read in the order of `paths`.
+
+    part: how much of them is wanted, where that is not all. Then only the files drawn for it are read, and every file
+    that is not, or is read in part, stands in the table as one document that was not needed, with its bytes.
 
     A path is a folder (all below it, sorted by relative path; hidden files passed over), a file,
     `hf://OWNER/NAME` (a data set of the hub) or one of the embedded texts (graft.embedded.text).
@@ -121,6 +135,11 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
     if not intakes:
         raise UsageError(f"source {source!r} has no path", allowed="a folder, a file, hf://OWNER/NAME, embedded:prose")
     inputs: dict[str, Artifact | str] = {"source": source}
+    if part is not None:
+        each = replace(part, num_bytes=part.num_bytes // len(intakes))
+        intakes = [in_part(intake, each, settings) for intake in intakes]
+        if any(intake.parted for intake in intakes):
+            inputs["part"] = json.dumps(vars(part), sort_keys=True)
     origins: dict[str, str] = {}
     for number, intake in enumerate(intakes):
         inputs[f"path {number}"] = _identity(intake, store.prints)
@@ -134,6 +153,12 @@ def ingest(paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, st
         lambda draft: _write(intakes, source, settings, draft),
         origins=origins,
     )
+
+
+def in_part(intake: Intake, part: Part, settings: Ingest) -> Intake:
+    """The intake with the files that are drawn for a part of it; as it is where it is small, or embedded."""
+    found = None if intake.embedded else part.of(intake.found, settings.fields)
+    return intake if found is None else replace(intake, found=found[0], left=found[1])
 
 
 def look_up(path: str, prefix: str = "", *, may_fetch: bool = True) -> Intake:
@@ -175,6 +200,9 @@ def _identity(intake: Intake, prints: Fingerprints) -> str:
     if intake.embedded:
         return f"{intake.embedded.identity}; {intake.embedded.extent}"
     names = "\n".join(file.name for file in intake.found.files)
+    if intake.parted:
+        names += "\n" + "\n".join(f"{one.name} {one.size} not read" for one in intake.left)
+        names += "\n".join(f"{one.every} {one.first}" for one in intake.found.files)
     unread = "\n".join(f"{file.size} {file.name}" for file in intake.found.unread)
     told = f" without {doc.doc_id(unread)}" if unread else ""
     return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}{told}"
@@ -188,6 +216,10 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
         for intake in intakes:
             for read_bytes, one in intake.pieces(settings.fields):
                 progress.advance(read_bytes)
+                found.count(one)
+                table.add(one, source)
+            for file in intake.left:
+                one = Piece("", file.name, file.size, file.size, SAMPLED_OUT)
                 found.count(one)
                 table.add(one, source)
         for one in (one for intake in intakes for one in intake.unread()):
@@ -212,10 +244,11 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
         "skipped": dict(sorted(skipped.items())),
         "embedded": {intake.path: intake.embedded.facts for intake in intakes if intake.embedded},
         "first_lost": found.first_lost,
+        "part": _part(intakes, found),
         "dialogues": found.noted["dialogue"],
         "pairs": found.noted["rejected"],
         "labelled": found.noted["label"],
-        "notes": found.notes(source, encodings, lasting=True),
+        "notes": [*found.notes(source, encodings, lasting=True), *_part_notes(intakes, source, found)],
     }
 
 
@@ -223,6 +256,27 @@ def _counted(encodings: Mapping[str, str], files: int) -> dict[str, int]:
     """How many of so many files are in each encoding; encodings: of those that are not in UTF-8."""
     counts = Counter({"utf-8": files - len(encodings)}) + Counter(encodings.values())
     return dict(sorted(counts.items()))
+
+
+def _part(intakes: Sequence[Intake], found: Seen) -> dict[str, int] | None:
+    """What was left unread because a part of the text was enough; None where all was read."""
+    if not any(intake.parted for intake in intakes):
+        return None
+    left = found.fates.get(SAMPLED_OUT, Amount())
+    return {"files_left": sum(len(intake.left) for intake in intakes), "bytes_left": left.bytes}
+
+
+def _part_notes(intakes: Sequence[Intake], source: str, found: Seen) -> list[str]:
+    """A note on what was not read; none where all was."""
+    part, kept = _part(intakes, found), found.fates["kept"]
+    if part is None:
+        return []
+    there = part["files_left"] + sum(len(intake.found.files) for intake in intakes)
+    return [
+        f"{source.capitalize()} text is a part, drawn by a seed: {kept.documents:,} documents with "
+        f"{kept.bytes / 1e6:,.1f} MB of text were needed and taken; {part['files_left']:,} of {there:,} files were not "
+        "read. Duplicates and overlap are those among what was read. general_tokens: all reads everything."
+    ]
 
 
 class _Table:

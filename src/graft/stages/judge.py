@@ -13,9 +13,10 @@ import numpy as np
 from graft.core.artifact import Artifact, Draft, Store, digest
 from graft.core.errors import UsageError
 from graft.core.labels import labelled
+from graft.core.measuring import narrower
 from graft.core.shelf import Shelf, plugin_name
 from graft.page.streamed import render_stream
-from graft.stages.settle import check_same_precision
+from graft.stages.settle_precision import check_same_precision
 from graft.stages.standing import COSTS, MEASURES, Learned, Standing
 from graft.stream_metrics.backward_transfer import BackwardTransfer
 from graft.stream_metrics.forgetting import Forgetting
@@ -75,7 +76,14 @@ def judge(
         for number, turn in enumerate(one.turns, 1):
             at = f"{one.label}, seed {one.seed}, turn {number}"
             inputs |= {f"{at}: {name}": one for name, one in turn.artifacts.items()} if turn else {at: "waited"}
-    whole = {"runtime": start.facts["runtime"], "base": base, "paths": dict(paths or {}), "notes": list(notes)}
+    scored = start.facts["scored"]
+    fewer = narrower({name: (one["documents"], one["documents_of_split"]) for name, one in scored.items()})
+    whole = {
+        "runtime": start.facts["runtime"],
+        "base": base,
+        "paths": dict(paths or {}),
+        "notes": [*notes, *([fewer] if fewer else [])],
+    }
     return store.make(
         "stream",
         settings,

@@ -16,7 +16,7 @@ from graft.probes.blame import by_class
 from graft.probes.forgetting import Forgetting, verdict
 from graft.stages.given import SUMMARY
 from graft.stages.kin import beside, near
-from graft.stages.settle import precision_of
+from graft.stages.settle_precision import precision_of
 
 SOURCES = ("domain", "general")
 POINTS = 160  # of a training curve: many are drawn over each other

@@ -16,7 +16,7 @@ from graft.core.seed import stream
 from graft.metrics.bits_per_byte import BitsPerByte
 from graft.probes.forgetting import verdict
 from graft.stages.outcome import text_behind
-from graft.stages.settle import precision_of
+from graft.stages.settle_precision import precision_of
 
 Document = tuple[int, int]  # its position in the text, and how many of its bytes were scored
 

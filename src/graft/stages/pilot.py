@@ -13,6 +13,7 @@ import numpy as np
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
+from graft.core.measuring import PILOT_LOOK
 from graft.core.shelf import Shelf, plugin_name
 from graft.fitting.trials import Trials
 from graft.objectives.causal import Causal
@@ -37,7 +38,7 @@ class Pilots:
     ratios: tuple[float, ...] = (1.0, 0.75, 0.5)  # shares of domain text
     objectives: Annotated[tuple[Any, ...], Shelf("objectives")] = (Causal(),)
     looks: int = 6  # at validation text per pilot, after the one at its start
-    validation_tokens: int = 20_000  # per source and look
+    validation_tokens: int | None = None  # per source and look; None: by the tokens trained on (graft.core.measuring)
     warmup: float = 0.1  # share of a pilot's steps
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ class Pilots:
             )
         if not self.objectives:
             raise UsageError("objectives names none", allowed="one or more")
-        if self.looks < 2 or self.validation_tokens < 1:
+        if self.looks < 2 or (self.validation_tokens is not None and self.validation_tokens < 1):
             raise UsageError(
                 f"looks is {self.looks} and validation_tokens {self.validation_tokens}", allowed="2 and 1 or more"
             )
@@ -87,7 +88,7 @@ class Pilots:
             range_test=None,
             evaluations=self.looks,
             spacing="thinning",
-            validation_tokens=self.validation_tokens,
+            validation_tokens=PILOT_LOOK[1] if self.validation_tokens is None else self.validation_tokens,
             keep_every=0,
             decay_now=None,
         )

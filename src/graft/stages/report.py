@@ -9,6 +9,7 @@ from typing import Any
 
 from graft.core.artifact import Artifact, Draft, Store
 from graft.core.certainty import measured_once
+from graft.core.measuring import half_of_all, half_width, larger
 from graft.core.split import Split
 from graft.page.cautions import cautions
 from graft.page.facts import Materials, gather_facts
@@ -49,6 +50,7 @@ def _build(draft: Draft, materials: Materials, settings: Report) -> None:
 
 ROW_NUMBERS = (
     *("before", "after", "change", "interval.0", "interval.1", "documents", "tokens_scored", "overlap"),
+    *("documents_of_split", "half_width", "half_width_of_all"),
     *(f"{unit}.{side}" for unit in ("bits_per_byte", "perplexity") for side in ("before", "after")),
 )
 
@@ -93,6 +95,7 @@ def summarize(materials: Materials) -> dict[str, Any]:
     for name, row in changes.items():
         summary[name] = {key: row[key] for key in keys} | {"tokens_scored": row["tokens"]}
         summary[name]["overlap"] = residual_overlap(materials.corpus, name, split)
+        summary[name] |= _if_all(row, _there(materials, name))
     budgeted = materials.budgeted
     if budgeted:
         summary["budget"] = budgeted.summary(changes, sum(trained.facts["tokens"].values()))
@@ -116,7 +119,29 @@ def gather_notes(materials: Materials, changes: dict[str, dict[str, Any]]) -> li
     stages += [materials.budgeted.choice, *materials.budgeted.walks] if materials.budgeted else []
     noted = [note for artifact in stages for note in artifact.facts.get("notes", ())]
     docs = {one.facts["source"]: one for one in materials.lineage if one.kind == "docs"}
-    return list(dict.fromkeys([*materials.notes, *cautions(changes, docs), *split_notes(materials), *noted]))
+    return list(
+        dict.fromkeys(
+            [*materials.notes, *cautions(changes, docs), *_larger(materials, changes), *split_notes(materials), *noted]
+        )
+    )
+
+
+def _larger(materials: Materials, changes: dict[str, dict[str, Any]]) -> list[str]:
+    """In words, what all documents of the split would give, for each source of which fewer were scored."""
+    rows = [(name, row, _there(materials, name)) for name, row in changes.items()]
+    return [note for name, row, there in rows if (note := larger(name, row["interval"], row["documents"], there))]
+
+
+def _there(materials: Materials, name: str) -> int:
+    """Documents of the scored split, those that were not scored included."""
+    return int(materials.after.facts["scored"][name]["documents_of_split"])
+
+
+def _if_all(row: dict[str, Any], there: int) -> dict[str, Any]:
+    """Half the width of a source's interval, and what is expected of it if all documents of the split were scored."""
+    half = half_width(row["interval"])
+    whole = half if half is None or row["documents"] >= there else half_of_all(half, row["documents"], there)
+    return {"documents_of_split": there, "half_width": half, "half_width_of_all": whole}
 
 
 def split_notes(materials: Materials) -> list[str]:

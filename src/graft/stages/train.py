@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +13,21 @@ from graft.core.artifact import Artifact, Store, digest
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.kind import check_kind
+from graft.core.measuring import LOOK, TEST, Reading, num_looks, settle
 from graft.core.ranks import num_ranks
 from graft.core.runtime import Precision
-from graft.core.settings import check_choices
+from graft.core.settings import check_choices, to_json
 from graft.core.shards import TokenSource
 from graft.core.shelf import Shelf
 from graft.objectives.causal import Causal
 from graft.schedules.warm_stable_decay import WarmStableDecay
 from graft.stages.consult import Consult, consult
 from graft.stages.decay_now import DecayNow
+from graft.stages.evaluate import Evaluate
+from graft.stages.measure_speed import Limit, measure_speed
+from graft.stages.measured import Demand
 from graft.stages.range_test import RangeTest, range_test
-from graft.stages.settle import settle
+from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import sources
 from graft.stages.training import Training, same_tokenizer
 from graft.tunings.full import Full
@@ -32,6 +37,8 @@ STEPS_AIMED_AT = 250  # how many steps an automatic batch size is chosen to give
 BATCH_TOKENS = (4096, 524288)  # bounds of an automatic batch, in tokens
 STEPS_AT_LEAST = 50  # a text too small for so many of the lower bound gets smaller batches, down to
 SMALLEST_BATCH = 512
+PASSES = 4.0  # over the domain, where only minutes are given: further ones teach little (Muennighoff et al. 2023)
+USUAL_TOKENS = 400_000  # of the run whose batch the speed is measured with
 MICRO_TOKENS = 4096  # of an automatic micro-batch: on two cores no slower than more, at two thirds of the memory
 
 
@@ -46,6 +53,9 @@ class Train:
     tuning: Annotated[Any, Shelf("tunings")] = Full()
     schedule: Annotated[Any, Shelf("schedules")] = WarmStableDecay()
     tokens: int | None = None  # over all sources; None: one pass over the domain's training text
+    # instead, or with `tokens` as the most: as many as end in so many minutes, all of the job included, by a speed that
+    # is measured first; without `tokens` at most 4 passes over the domain
+    minutes: float | None = None
     packing: Literal["stream", "whole", "pairs"] = "stream"  # how documents lie in rows (graft.tensors.sampler)
     window: int | None = None  # tokens per row; None: the model's own, at most 2048 and at most all of them
     rows: int | None = None  # rows per optimiser step; None: for about 250 steps of 4 Ki to 512 Ki tokens, at least 50
@@ -59,9 +69,10 @@ class Train:
     beta2: float = 0.95
     clip: float = 1.0  # largest gradient norm; 0: none
     precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
-    evaluations: int = 8  # on validation text, after the one at step 0
+    evaluations: int | None = None  # on validation text, after the one at step 0; None: 8, fewer in a short run
     spacing: Literal["even", "thinning"] = "even"  # of the evaluations; thinning: ever farther apart, by one factor
-    validation_tokens: int = 30_000  # per source and evaluation, spread over it; 0: all of them
+    # per source and evaluation, spread over it; 0: all of them; None: by the tokens trained on (graft.core.measuring)
+    validation_tokens: int | None = None
     checkpoint_minutes: float = 5.0  # 0: after every step
     keep_every: int = 0  # steps between checkpoints that stay beside the model; 0: none stays
     decay_now: DecayNow | None = None  # this run is a branch of the same run without it
@@ -75,11 +86,13 @@ class Train:
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}", allowed="1 or more, or nothing for an automatic choice")
         for name in ("weight_decay", "clip", "checkpoint_minutes", "validation_tokens", "workers", "keep_every"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}", allowed="0 or more")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}", allowed="0 or more and below 1")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UsageError(f"minutes is {self.minutes}", allowed="more than 0, or nothing")
         if (self.rate is not None and self.rate <= 0) or self.rewarm <= 0:
             raise UsageError(f"rate is {self.rate} and rewarm {self.rewarm}", allowed="more than 0")
         if self.rate is not None and self.range_test:
@@ -128,6 +141,12 @@ class Train:
             warm_from=min(rate, noted if self.warm_from is None else self.warm_from),
         )
 
+    def looking(self, shape: TrainingShape, num_sources: int) -> Train:
+        """These settings with the looks at validation text settled, as an adaptation of this shape settles them."""
+        looks, readings = readings_of(self, Reading.of(2, None, TEST), shape.laid_out, num_sources)
+        limits = settle(shape.laid_out, num_sources, readings)
+        return replace(self, evaluations=looks, validation_tokens=limits["look"])
+
     @property
     def row_packing(self) -> str:
         """How documents lie in rows: an objective that reads only one kind of row says so itself."""
@@ -156,6 +175,11 @@ class TrainingShape:
         """Places in the rows of all steps; where rows are filled up, a little more than the tokens trained on."""
         return self.rows * self.window * self.steps
 
+    @property
+    def laid_out(self) -> int:
+        """Tokens that the schedule is laid over: of a branch its trunk's, so that both are watched alike."""
+        return self.rows * self.window * self.scheduled
+
     def rates(self, schedule: Callable[[int, int], float]) -> Callable[[int], float]:
         """step -> learning rate: the schedule's share of the peak, but a warm-up climbs from `warm_from`.
 
@@ -169,6 +193,42 @@ class TrainingShape:
             return low + (self.rate - low) * schedule(step, self.scheduled)
 
         return rate
+
+
+def most_tokens(settings: Train, domain_tokens: int, domain_share: float) -> int:
+    """The most that a run within `settings.minutes` may have: its tokens, or PASSES passes over the domain."""
+    return settings.tokens or max(1, round(PASSES * domain_tokens / domain_share))
+
+
+def fit_minutes(
+    base: Base,
+    tokens: Artifact,
+    runs: Mapping[str, tuple[Mapping[str, float], Train]],
+    limit: Limit,
+    demand: Callable[[int], Demand],
+    *,
+    scoring: Evaluate | None = None,
+    store: Store,
+) -> Artifact:
+    """How many tokens a job has that is to end within a time: fact `tokens` of what `measure_speed` leaves.
+
+    runs: mixture and settings of every kind of training that it has. demand: what it needs at so many tokens.
+    """
+    opened: dict[str, Training] = {}
+    for label, (mixture, settings) in runs.items():
+        domain, share = next(iter(mixture.items()))
+        usual = replace(settings, minutes=None, tokens=min(limit.most, USUAL_TOKENS), range_test=None, decay_now=None)
+        shape = usual.shape(base, trainable_tokens(base, sources(tokens)[domain], usual), share)
+        usual = replace(usual, evaluations=1, validation_tokens=1)
+        shortlists = _consulted(base, tokens, mixture, usual, shape, store)
+        opened[label] = Training(base, tokens, mixture, usual, shape, shortlists)
+    return measure_speed(opened, limit, demand, scoring, _meet, store)
+
+
+def readings_of(training: Train, test: Reading, tokens: int, num_sources: int) -> tuple[int, dict[str, Reading]]:
+    """(looks after the first, what is read) of a job with one training of so many tokens and `test` beside it."""
+    looks = training.evaluations or num_looks(tokens, num_sources)
+    return looks, {"test": test, "look": Reading.of(looks + 1, training.validation_tokens, LOOK)}
 
 
 class Sized(Protocol):
@@ -227,7 +287,8 @@ def train(
     inputs |= {f"share of {name}": f"{share:.9g}" for name, share in mixture.items()}
     if settings.precision == "auto":  # a job has settled it already
         settings = replace(
-            settings, precision=settle(_known(settings, draws=_draws(base, settings)), store, inputs).precision
+            settings,
+            precision=settle_precision(_known(settings, draws=_draws(base, settings)), store, inputs).precision,
         )
     for name in filter(None, teachers_of(settings.objective)):
         inputs[f"teacher {name}"] = Base.find(name).fingerprint(store.prints)
@@ -239,7 +300,10 @@ def train(
     named = sources(tokens)
     domain, share = next(iter(mixture.items()))
     trainable = trainable_tokens(base, named[domain], settings)
+    if settings.minutes is not None:
+        settings = _within_minutes(base, tokens, mixture, settings, trainable, store)
     shape = settings.shape(base, trainable, share)
+    settings = settings.looking(shape, len(named))
     shortlists = _consulted(base, tokens, mixture, settings, shape, store)
     if shortlists:
         inputs["shortlists"] = shortlists
@@ -265,6 +329,24 @@ def train(
         origins={"base": base.origin} | adapters,
         together=_meet,
     )
+
+
+def _within_minutes(
+    base: Base, tokens: Artifact, mixture: Mapping[str, float], settings: Train, trainable: int, store: Store
+) -> Train:
+    """The settings of a training that is a job of its own, with its tokens in the place of its minutes."""
+    assert settings.minutes is not None
+    share = next(iter(mixture.values()))
+
+    def demand(count: int) -> Demand:
+        shape = replace(settings, tokens=count, minutes=None).shape(base, trainable, share)
+        looks, readings = readings_of(settings, Reading.of(2, None, TEST), shape.laid_out, len(sources(tokens)))
+        return Demand({"": [shape]}, {"look": replace(readings["look"], times=looks + 1)})
+
+    known_by = {"train": to_json(settings), "mixture": dict(mixture)}
+    limit = Limit(settings.minutes, time.monotonic(), most_tokens(settings, trainable, share), known_by)
+    speed = fit_minutes(base, tokens, {"": (mixture, settings)}, limit, demand, store=store)
+    return replace(settings, tokens=speed.facts["tokens"], minutes=None)
 
 
 def _known(settings: Train, *, draws: bool) -> Train:

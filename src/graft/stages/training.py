@@ -15,7 +15,7 @@ from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.runtime import Computed, computed
 from graft.core.shards import TokenSource
-from graft.stages.settle import recorded
+from graft.stages.settle_precision import recorded
 from graft.stages.tell import by_place, tell_notes
 from graft.stages.tokenize import sources
 
@@ -94,6 +94,7 @@ class Training:
         shortlists = self.shortlists
         named = sources(tokens)
         packing = settings.row_packing
+        assert settings.evaluations is not None and settings.validation_tokens is not None, "settled by `train`"
         sampler = Sampler(named, mixture, window=shape.window, rows=shape.rows, seed=settings.seed, packing=packing)
         others = [name for name in named if name not in sampler.names]
         listed = shortlists and Shortlists(

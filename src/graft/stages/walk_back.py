@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from graft.core.bootstrap import change_bound
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.golden import golden_order
+from graft.core.measuring import LINE as LINE_TOKENS
 from graft.core.progress import Progress
 from graft.core.runtime import Precision, computed
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
 from graft.stages.evaluate import ROW_TOKENS
-from graft.stages.settle import settle_here
+from graft.stages.settle_precision import settle_here
 from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 
@@ -50,7 +51,7 @@ class WalkBack:
     """
 
     looks: int = 5  # places on the line that are scored, its end included
-    max_tokens: int = 40_000  # of validation text, per source; 0: all of it
+    max_tokens: int | None = None  # of validation text, per source; 0: all; None: what the job settles, or 65,536
     confidence: float = 0.9
     window: int | None = None  # tokens of context; None: the model's own, at most 2048
     precision: Precision = "auto"  # bf16 where the hardware multiplies it, else fp32
@@ -61,7 +62,7 @@ class WalkBack:
             raise UsageError(f"looks is {self.looks}", allowed="1 or more")
         if not 0.5 <= self.confidence < 1:
             raise UsageError(f"confidence is {self.confidence}", allowed="0.5 or more and below 1")
-        if self.max_tokens < 0:
+        if self.max_tokens is not None and self.max_tokens < 0:
             raise UsageError(f"max_tokens is {self.max_tokens}", allowed="0 (all) or more")
         if self.window is not None and self.window < 1:
             raise UsageError(f"window is {self.window}", allowed="1 or more, or nothing for the model's own")
@@ -93,6 +94,8 @@ def walk_back(
     better than the base does; of 1: the result itself. The first source of `tokens` is the domain, the last general.
     """
     settings = settle_here(settings)
+    if settings.max_tokens is None:
+        settings = replace(settings, max_tokens=LINE_TOKENS[1])
     inputs = {"base": base.fingerprint(store.prints), "trained": trained, "tokens": tokens, "budget": f"{budget:.9g}"}
     return store.make(
         "walked",
@@ -112,7 +115,9 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
 
     named = sources(tokens)
     names = list(named)
-    choices = {name: many_documents(one, settings.max_tokens) for name, one in named.items()}
+    limit = settings.max_tokens
+    assert limit is not None, "settled by `walk_back`"
+    choices = {name: many_documents(one, limit) for name, one in named.items()}
     for name, choice in choices.items():
         if not len(choice):
             raise UsageError(f"{name} has no validation text to judge models by", do="give more text of it")
@@ -124,7 +129,8 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         )
     with enough_memory("the line between base and result", do="take a machine with more memory"):
         line = Line(base.folder, trained / "model", computed(settings.precision))
-    progress = Progress("walk back", settings.looks + 1)
+    each = sum(choice.num_pairs for choice in choices.values())
+    progress = Progress("walk back", each * (settings.looks + 1))
     stored = stored_type(base.folder)
 
     def model_at(share: float) -> Model:
@@ -136,13 +142,15 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
 
     def look(share: float) -> dict[str, Tally[np.ndarray]]:
         model = model_at(share)
+        progress.note = f"at {share:.0%} of the way"
         with by_place(tokens):
             rows = max(1, ROW_TOKENS // window)
-            seen = {
-                name: nats_by_document(model, named[name], choices[name], window=window, rows=rows) for name in names
+            return {
+                name: nats_by_document(
+                    model, named[name], choices[name], window=window, rows=rows, heard=progress.advance
+                )
+                for name in names
             }
-        progress.advance(1, f"at {share:.0%} of the way")
-        return seen
 
     before = look(0.0)
     places = search(lambda share: _place(share, before, look(share), settings), budget, settings.looks)

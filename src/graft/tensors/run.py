@@ -24,13 +24,18 @@ from graft.tensors.checkpoints import checkpoints, drop_checkpoints, load_checkp
 from graft.tensors.faults import enough_memory
 from graft.tensors.loop import Loss, Pace, Step, run
 from graft.tensors.model import Model
-from graft.tensors.parallel import added, agreed, everyone, rank
+from graft.tensors.parallel import added, agreed, everyone, rank, ranks
 from graft.tensors.sampler import Sampler
 from graft.tensors.scoring import choose_documents, mean_nats
 from graft.tensors.stop import Stop
 from graft.tensors.weights import NUM_TEXTS, TEXT_TOKENS, save_model
 
 CHECKPOINTS = "checkpoints"
+AGREED_EVERY = 16  # pieces of text between two moments at which several ranks hear of a stop in a look
+
+
+class Stopped(Exception):
+    """A look at validation text was given up, because the run is to stop."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,31 @@ class Watch:
     window: int
     rows: int
 
-    def look(self, model: Model) -> dict[str, Tally[float]]:
+    def look(self, model: Model, stop: Stop) -> dict[str, Tally[float]]:
+        """Errors: Stopped as soon as a stop is asked for."""
         training = model.hf.training
         model.hf.eval()
+        choices = {name: choose_documents(one, "validation", self.max_tokens) for name, one in self.sources.items()}
+        progress = Progress("validation", sum(choice.num_pairs for choice in choices.values()))
+        pieces = 0
+
+        def heard(count: int) -> None:
+            nonlocal pieces
+            progress.advance(count)
+            pieces += 1
+            if (ranks() == 1 or pieces % AGREED_EVERY == 0) and added([stop.asked])[0]:
+                raise Stopped
+
         seen = {}
-        for name, source in self.sources.items():
-            choice = choose_documents(source, "validation", self.max_tokens)
-            if len(choice):
-                seen[name] = mean_nats(model, source, choice, window=self.window, rows=self.rows)
-        model.root.rest()
-        model.hf.train(training)
+        try:
+            for name, choice in choices.items():
+                if len(choice):
+                    source = self.sources[name]
+                    seen[name] = mean_nats(model, source, choice, window=self.window, rows=self.rows, heard=heard)
+        finally:
+            progress.close()
+            model.root.rest()
+            model.hf.train(training)
         return seen
 
 
@@ -83,13 +103,16 @@ class Run:
     def to_end(self) -> dict[str, Any]:
         """Run what is left, save the model, and say what the run was.
 
-        Ctrl-C and SIGTERM end it with KeyboardInterrupt once the step in hand is done, watched and saved, so that
-        what is on disk is never half of anything; a second one ends it at once.
+        Ctrl-C and SIGTERM end it with KeyboardInterrupt once the step in hand is done and saved, so that what is on
+        disk is never half of anything; a second one ends the process at once. A look at validation text is given up,
+        and taken when the run goes on.
         """
         self._resume()
         with Stop("stopping after this step; once more: at once, going back to the last checkpoint") as stop:
             if not self.curve:
-                self._note_validation(None)
+                self.curve.append({"step": 0})
+            if "validation" not in self.curve[-1] and (not self.done or self.done in self.watch.due):
+                self._look_again(stop)
             self._steps(stop)
         if self.done != self.steps:
             raise FaultError(
@@ -111,6 +134,16 @@ class Run:
         drop_checkpoints(self.folder / CHECKPOINTS, keep=self._stays)
         return self._facts() | {"reload_difference": difference, "num_trained": trained}
 
+    def _look_again(self, stop: Stop) -> None:
+        """The look before the first step, or the one that was given up when the run was stopped."""
+        try:
+            self._note_validation(stop)
+        except Stopped:
+            sys.stderr.write(f"\nstopped at the look after step {self.done} of {self.steps}\n")
+            raise KeyboardInterrupt from None
+        if self.done:
+            self._save()
+
     def _steps(self, stop: Stop) -> None:
         """Every step that is left, each noted, watched and saved when it is time to."""
         progress = Progress("train", self.steps, done=self.done, offset=self.done)
@@ -121,7 +154,8 @@ class Run:
             self._note(step)
             progress.advance(1, self._words(step))
             if step.number in self.watch.due:
-                self._note_validation(step)
+                with suppress(Stopped):
+                    self._note_validation(stop)
                 last = time.monotonic()
             due = last - saved >= 60 * self.checkpoint_minutes or step.number == self.steps or self._stays(step.number)
             asked, due = map(bool, added([stop.asked, due and rank() == 0]))  # any rank may be told to stop
@@ -160,10 +194,9 @@ class Run:
         losses = {name: [tally.total, tally.count] for name, tally in step.losses.items()}
         self.curve.append({"step": step.number, "loss": losses, "norm": step.norm, "rate": step.rate})
 
-    def _note_validation(self, step: Step | None) -> None:
-        if step is None:
-            self.curve.append({"step": 0})
-        seen = self.watch.look(self.model)
+    def _note_validation(self, stop: Stop) -> None:
+        """Errors: Stopped where a stop is asked for; then nothing is noted."""
+        seen = self.watch.look(self.model, stop)
         self.latest = {name: [tally.total, tally.count] for name, tally in seen.items()}
         self.curve[-1]["validation"] = self.latest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 
 from graft.core.evidence import Evidence
 from graft.core.golden import golden_order
+from graft.core.measuring import most_of_one
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
 from graft.tensors.batch import Batch
@@ -20,7 +21,6 @@ from graft.tensors.rows import Piece, best_fit
 from graft.tensors.sampler import pack
 
 BLOCK = 4096  # pieces packed together
-CHOSEN_AT_LEAST = 8  # documents a limit has room for, however long they are
 
 
 class Scored(NamedTuple):
@@ -50,7 +50,7 @@ class Choice:
 def choose_documents(source: TokenSource, split: str, max_tokens: int) -> Choice:
     """Documents of a split that together have at most `max_tokens` targets (0: all of them, whole).
 
-    Where not all fit whole, none counts for more than an eighth of the limit: of a longer one its beginning is
+    Where not all fit whole, none counts for more than `most_of_one` of the limit: of a longer one its beginning is
     scored. So a single long document cannot stand for a split, and no choice is of one document where there are two.
     If they still do not all fit, they are taken in steps of the golden ratio through the source until it is full:
     however many that are, they spread evenly over it.
@@ -59,7 +59,7 @@ def choose_documents(source: TokenSource, split: str, max_tokens: int) -> Choice
     documents_D = documents_D[(source.pairs_D[documents_D] > 0) & (source.counted_D[documents_D] > 0)]
     whole_D = pairs_D = source.pairs_D[documents_D]
     if max_tokens and pairs_D.sum() > max_tokens:
-        pairs_D = np.minimum(pairs_D, max(1, max_tokens // CHOSEN_AT_LEAST))
+        pairs_D = np.minimum(pairs_D, most_of_one(max_tokens))
         order = golden_order(len(pairs_D))
         fitting = int(np.searchsorted(np.cumsum(pairs_D[order]), max_tokens, side="right"))
         chosen = np.sort(order[: max(fitting, min(2, len(order)))])
@@ -153,21 +153,43 @@ def pack_documents(source: TokenSource, documents: np.ndarray, window: int) -> B
     return pack(rows, [0] * len(rows), window)
 
 
-def mean_nats(model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int) -> Tally[float]:
-    """Total nats and number of targets over the chosen documents; a sample of them where asking for all is dear."""
-    nats_D = nats_by_document(model, source, choice, window=window, rows=rows, sample=True)
+def mean_nats(
+    model: Model,
+    source: TokenSource,
+    choice: Choice,
+    *,
+    window: int,
+    rows: int,
+    heard: Callable[[int], None] = lambda count: None,
+) -> Tally[float]:
+    """Total nats and number of targets over the chosen documents; a sample of them where asking for all is dear.
+
+    heard: called for every piece with the number of its targets.
+    """
+    nats_D = nats_by_document(model, source, choice, window=window, rows=rows, sample=True, heard=heard)
     return Tally(float(nats_D.total.sum()), float(nats_D.count.sum()))
 
 
 def nats_by_document(
-    model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int, sample: bool = False
+    model: Model,
+    source: TokenSource,
+    choice: Choice,
+    *,
+    window: int,
+    rows: int,
+    sample: bool = False,
+    heard: Callable[[int], None] = lambda count: None,
 ) -> Tally[np.ndarray]:
-    """Total nats and number of targets of each chosen document, in the order of the choice."""
+    """Total nats and number of targets of each chosen document, in the order of the choice.
+
+    heard: called for every piece with the number of its targets.
+    """
     place = {int(document): d for d, document in enumerate(choice.documents_D)}
     total_D, count_D = np.zeros(len(choice)), np.zeros(len(choice))
     for piece, nats, _ in score_documents(model, source, choice, window=window, rows=rows, sample=sample):
         total_D[place[piece.document]] += np.nansum(nats, dtype=np.float64)
         count_D[place[piece.document]] += (~np.isnan(nats)).sum()
+        heard(len(nats))
     return Tally(total_D, count_D)
 
 

@@ -12,7 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Within the context the first Ctrl-C or SIGTERM sets `asked`; a second one raises KeyboardInterrupt at once.
+    """Within the context the first Ctrl-C or SIGTERM sets `asked`; a second one ends the process at once.
+
+    At once means by the system, which waits for nothing: neither for a long operation nor for whoever catches errors.
+    What is on disk is whole at any moment, so nothing is lost but the work since the last checkpoint.
 
     Afterwards the handlers are those of before. Signals that somebody ignores stay ignored, and outside the main
     thread, where Python lets nobody take signals, nothing is done.
@@ -40,7 +43,7 @@ class Stop:
             signal.signal(one, handler)
 
     def _mark(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
         self.asked = True
+        for one in self._before:
+            signal.signal(one, signal.SIG_DFL)
         os.write(2, f"\n{self._words}\n".encode())  # sys.stderr may be in the middle of a line of its own

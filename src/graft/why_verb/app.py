@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from graft.core.errors import UsageError
+from graft.core.progress import phase
 from graft.law_verbs.app import JsonOption, write
 
 # ruff: noqa: UP045 - typer wants Optional
@@ -69,7 +70,8 @@ def why(
         raise UsageError(f"--{next(iter(borders))} is given", allowed="with --spikes")
     question = Why(artifact, document, step, spikes, item, sort, fate, source, most, Spikes(**borders))
     opened = Store(store) if store else Store.default()
-    told = question(opened)
+    with phase("looking it up"):
+        told = question(opened)
     if told["asked"] == "ancestry":
         show_ancestry(told)
     else:

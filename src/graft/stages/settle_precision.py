@@ -1,4 +1,4 @@
-"""settle: the precision of a job, decided once and kept in the store: unfinished work goes on as it was begun."""
+"""settle precision: that of a job, decided once and kept in the store: unfinished work goes on as it was begun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 FIELD = "precision"
 
 
-def settle(settings: T, store: Store, inputs: Mapping[str, Artifact | str] = {}) -> T:
+def settle_precision(settings: T, store: Store, inputs: Mapping[str, Artifact | str] = {}) -> T:
     """`settings`, a job's or a stage's, with every precision in them that is "auto" decided.
 
     The decision is an artifact of kind "runtime", by the settings (less the folders of results) and inputs. A second
