@@ -90,7 +90,9 @@ def test_the_page_shows_its_verdict_and_numbers(opened: Callable[..., Chrome]) -
     page = opened()
     clauses = find(page, "#verdict .clause")
     assert [clause.is_displayed() for clause in clauses] == [True, True]
-    assert said(clauses[0]).startswith("The model improved on the domain: loss 5.000 → 4.000 nats per token, −20.0 %")
+    assert said(clauses[0]).startswith(
+        "The model improved on the domain: loss 5.000 → 4.000 nats per token (lower is better), −20.0 %"
+    )
     assert [said(badge)[2:] for badge in find(page, "#verdict .badge")] == ["improved", "worse"]
     lines = find(page, "table.change tbody tr")
     rows = [[said(cell) for cell in line.find_elements(By.TAG_NAME, "td")] for line in lines]
