@@ -388,7 +388,6 @@ stream:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 def test_a_killed_stream_goes_on_and_ends_the_same(world, texts, tmp_path):
     paths = {name: str(path) for name, path in texts.items()}
     recipe = tmp_path / "stream.yaml"
