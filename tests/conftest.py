@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # there is none without pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By group. The --dist loadgroup of pytest-xdist 3.8 does nothing under pytest 9.2, where names of nodes are fixed."""
+    """By group; under pytest 9.2 the --dist loadgroup of pytest-xdist 3.8 does nothing: names of nodes are fixed."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByGroup(LoadScopeScheduling):
