@@ -80,7 +80,7 @@ class Job:
         return train(Base("tiny", self.base), Artifact(self.tokens), self.mixture, settings, store=Store(store))
 
 
-def launch(folder: Path, script: list[str], ranks: int = 2, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, script: list[str], ranks: int = 2, timeout: float = 500) -> subprocess.CompletedProcess[str]:
     """Run under torchrun on this machine; whatever is left of it when the time is over is killed."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -92,7 +92,7 @@ def launch(folder: Path, script: list[str], ranks: int = 2, timeout: float = 120
         said = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.terminate()  # it ends its ranks, and kills them where they do not
-        said = process.communicate(timeout=60)
+        said = process.communicate(timeout=500)
         raise AssertionError(f"not done after {timeout} seconds:\n{said[0]}\n{said[1]}") from None
     return subprocess.CompletedProcess(script, process.returncode, *said)
 
