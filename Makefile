@@ -9,8 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 # Tests run in as many processes as there are processors; files stay together, so that they share what they make.
 WORKERS ?= logical
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadgroup \
-	--no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --no-loadscope-reorder
 
 .PHONY: demo test quick lint suite clean
 

@@ -36,7 +36,7 @@ def call(*words: object, cwd: Path | None = None, **environment: str) -> subproc
 
 
 def call_process(
-    *words: object, cwd: Path | None = None, timeout: float = 240, **environment: str
+    *words: object, cwd: Path | None = None, timeout: float = 500, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """The same in a process of its own."""
     return subprocess.run(

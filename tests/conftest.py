@@ -31,22 +31,32 @@ pytest_plugins = ("meter",)
 SHARED = Path(os.environ.get("GRAFT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
+# Tests of one file run in one process, so that they share what they make; those of a group do, too.
+GROUPS = dict.fromkeys(("test_parallel", "test_verify_resume", "test_branch"), "processes")
 # What takes longest starts first, so that no process is left alone with it at the end.
-FIRST = ("processes", "browser", "test_recipes", "test_budget", "test_stream", "test_laws_real", "test_eval")
+FIRST = ("processes", "test_recipes", "browser", "test_train", "test_stream", "test_budget", "test_why", "test_eval")
 
 
-@pytest.hookimpl(tryfirst=True)
+def group_of(nodeid: str) -> str:
+    path = Path(nodeid.partition("::")[0])
+    return "browser" if path.parent.name == "browser" else GROUPS.get(path.stem, path.stem)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests go to the same process under pytest-xdist: those of one file, unless a mark names another group."""
-    groups = {}
-    for item in items:
-        mark = item.get_closest_marker("xdist_group")
-        if mark is None:
-            name = "browser" if item.get_closest_marker("browser") else item.path.stem
-            mark = pytest.mark.xdist_group(name).mark
-            item.add_marker(pytest.mark.xdist_group(name))
-        groups[item] = mark.args[0] if mark.args else mark.kwargs["name"]
-    items.sort(key=lambda item: FIRST.index(groups[item]) if groups[item] in FIRST else len(FIRST))
+    found = {item: group_of(item.nodeid) for item in items}
+    items.sort(key=lambda item: FIRST.index(found[item]) if found[item] in FIRST else len(FIRST))
+
+
+@pytest.hookimpl(optionalhook=True)  # there is none without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By group; under pytest 9.2 the --dist loadgroup of pytest-xdist 3.8 does nothing: names of nodes are fixed."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

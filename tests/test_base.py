@@ -315,7 +315,7 @@ def from_hub(name: str, endpoint: str, tmp_path: Path, environment: dict[str, st
     known |= {"HF_HUB_DISABLE_XET": "1", "PATH": "/usr/bin:/bin", "no_proxy": "*"} | (environment or {})
     command = [sys.executable, "-c", FROM_HUB, name, json.dumps(how), str(tmp_path / "memory.json")]
     ran = subprocess.run(
-        command, env=known, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path / "hf"
+        command, env=known, capture_output=True, text=True, timeout=500, check=False, cwd=tmp_path / "hf"
     )
     assert ran.returncode == 0, ran.stderr
     return [json.loads(line) for line in ran.stdout.strip().splitlines()]

@@ -146,7 +146,6 @@ train(Base("tiny", Path(base)), Artifact(Path(tokens)), mixture, settings, store
 """
 
 
-@pytest.mark.xdist_group("processes")
 def test_a_trunk_that_was_killed_can_still_be_decayed(world, tmp_path):
     """Nobody has to wait for the end of a long run: what it has stored so far is enough."""
     store = Store(tmp_path)

@@ -108,7 +108,7 @@ def test_processes_that_remember_at_once_lose_nothing(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(500)
         assert process.exitcode == 0
     assert len(json.loads((tmp_path / "m.json").read_text())) == 160
     assert {path.suffix for path in tmp_path.iterdir()} == {".txt", ".json"}  # neither locks nor parts are left
@@ -258,7 +258,7 @@ def test_a_full_disk_is_named_and_leaves_finished_work_alone(tmp_path, writer):
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_fill_the_disk, args=(tmp_path, tmp_path / "said", writer))
     process.start()
-    process.join(60)
+    process.join(500)
     said = (tmp_path / "said").read_text()
     assert said.startswith("FaultError") and "no room to write" in said, said
     assert "MB free" in said and "--store" in said
@@ -288,7 +288,7 @@ def test_a_full_disk_is_named_outside_of_building_too(tmp_path):
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_use_a_full_disk, args=(tmp_path, tmp_path / "said"))
     process.start()
-    process.join(60)
+    process.join(500)
     said = json.loads((tmp_path / "said").read_text())
     assert len(said) == 3 and all(one.startswith("FaultError") and "no room to write" in one for one in said), said
 
@@ -427,7 +427,7 @@ def test_a_lock_that_is_removed_still_locks(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(500)
         assert process.exitcode == 0
     assert (tmp_path / "count").read_text() == "200"
     assert not (tmp_path / "lock").exists() and not is_held(tmp_path / "lock")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import fractions
+import functools
 import inspect
 import json
 import sys
 import sysconfig
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from graft.embedded import text as embedded
 from graft.embedded.docstrings import paragraphs, told
 from graft.embedded.questions import Asked, asked_of, pairs_of
 from graft.embedded.text import LONGEST, SHORTEST, Embedded, without_docstrings
+from graft.readers.piece import Piece
 from graft.stages.curate import curate
 from graft.stages.ingest import ingest
 from graft.stages.survey import survey
@@ -174,8 +177,14 @@ def test_missing_packages_are_named_and_versions_are_the_identity(tmp_path: Path
     assert (again / "docs.parquet").read_bytes() == (docs / "docs.parquet").read_bytes()
 
 
-def test_the_default_text_is_large_and_reads_as_prose() -> None:
-    found = list(Embedded.named("embedded:prose").pieces())
+@pytest.fixture(scope="module")
+def whole() -> Callable[[str], list[Piece]]:
+    """The pieces of an embedded text, each of which is read once."""
+    return functools.cache(lambda name: list(Embedded.named(name).pieces()))
+
+
+def test_the_default_text_is_large_and_reads_as_prose(whole) -> None:
+    found = whole("embedded:prose")
     text = "".join(one.text for one in found)
     assert len(text) > 5_000_000 and ">>> " not in text[:200_000]
     words = text.split()
@@ -200,10 +209,10 @@ def test_embedded_code_is_the_library_without_tests_and_docstrings(tmp_path: Pat
     ("name", "budget"),
     [("embedded:prose", 2_000_000), ("embedded:code", 2_000_000), ("embedded:questions", 400_000)],
 )
-def test_survey_of_embedded_text_is_quick_and_near(name: str, budget: int) -> None:
+def test_survey_of_embedded_text_is_quick_and_near(whole, name: str, budget: int) -> None:
     look = survey([name], budget_seconds=30, budget_bytes=budget)
     assert 0 < look.share_seen < 0.5 and not look.exact and len(look.docs) > 30
-    true = sum(one.num_bytes for one in Embedded.named(name).pieces() if not one.dropped)
+    true = sum(one.num_bytes for one in whole(name) if not one.dropped)
     assert look.text_total == pytest.approx(true, rel=0.35)
 
 
@@ -268,11 +277,11 @@ def test_of_two_that_are_alike_one_is_asked_about_and_the_other_gives_the_wrong_
 
 
 @pytest.fixture(scope="module")
-def spoken() -> dict[str, list[tuple[str, Dialogue]]]:
+def spoken(whole) -> dict[str, list[tuple[str, Dialogue]]]:
     """(parent, dialogue) of the embedded dialogues, by name."""
     found: dict[str, list[tuple[str, Dialogue]]] = {}
     for name in ("embedded:questions", "embedded:pairs"):
-        pieces = [one for one in Embedded.named(name).pieces() if not one.dropped]
+        pieces = [one for one in whole(name) if not one.dropped]
         dialogues = [(one.parent, Dialogue.noted(one.text, one.notes)) for one in pieces]
         found[name] = [(parent, dialogue) for parent, dialogue in dialogues if dialogue is not None]
         assert len(found[name]) == len(pieces), "all of them are dialogues"

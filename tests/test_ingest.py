@@ -576,7 +576,7 @@ def from_hub(path: str, endpoint: str, tmp_path: Path, *more: str) -> list:
     environment = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": ":".join(sys.path)}
     environment |= {"HF_HUB_DISABLE_XET": "1", "PATH": "/usr/bin:/bin", "no_proxy": "*"}
     command = [sys.executable, "-c", FROM_HUB, path, str(tmp_path / "store"), *more]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.strip().splitlines()[-1])
 

@@ -242,7 +242,6 @@ def test_the_words_beside_the_progress_do_not_read_the_curve_again(world, tmp_pa
     assert "domain" not in words[0] and "domain -" in words[-1] and "general -" in words[-1]
 
 
-@pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("kills", [(3, 4), (9,)])
 def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path, kills):
     """Kill -9 in different places, one after the other, in processes of their own."""
@@ -275,7 +274,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path, ki
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for fatal in kills:
         ended = subprocess.run(
-            [sys.executable, "-c", script, str(fatal)], env=environment, capture_output=True, timeout=120, check=False
+            [sys.executable, "-c", script, str(fatal)], env=environment, capture_output=True, timeout=500, check=False
         )
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     resumed = train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path / "killed"))
@@ -459,11 +458,10 @@ def test_handlers_are_the_callers_outside_the_main_thread(world, tmp_path):
         target=lambda: made.append(train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path)))
     )
     thread.start()
-    thread.join(120)
+    thread.join(500)
     assert made
 
 
-@pytest.mark.xdist_group("processes")
 def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
     store = tmp_path / "store"
     command = [
@@ -474,12 +472,12 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
     log = tmp_path / "err"
     with log.open("w") as err:
         process = subprocess.Popen(command, stderr=err, stdout=err)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 500
         while time.monotonic() < deadline and not list(store.glob("drafts/train-*/checkpoints/step-????????")):
             assert process.poll() is None, log.read_text()
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 1
+        assert process.wait(500) == 1
     said = log.read_text()
     stopped = int(re.search(r"stopped after step (\d+) of 156", said)[1])
     assert "run the same command again: it goes on from here" in said and "Traceback" not in said

@@ -25,8 +25,6 @@ from graft.tensors.run import adamw
 from graft.tensors.weights import open_model
 from graft.tunings.lora import Lora
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 
 @pytest.fixture
 def job(world) -> Adapt:

@@ -890,7 +890,7 @@ def test_no_torch_is_loaded_to_answer(made):
         f"Store; Why({made.report.name!r}, 'rows.jsonl#{line}')(Store(Path({str(made.store.root)!r}))); "
         f"Why({made.run.name!r}, spikes=True)(Store(Path({str(made.store.root)!r}))); print('torch' in sys.modules)"
     )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=True)
     assert process.stdout.strip() == "False"
 
 
