@@ -392,7 +392,7 @@ def test_a_plan_says_what_the_pilots_will_cost(job, tmp_path, capsys):
 
 
 def test_a_plan_for_hours_has_as_many_tokens_as_they_allow(job, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.forecast.plan.train_flops", lambda store, precision: 2e7)
+    monkeypatch.setattr("graft.forecast.plan.train_flops", lambda store, precision: 4e8)
     adapt = replace(job.adapt, train=replace(job.adapt.train, tokens=None))
     short, long = (forecast(replace(job, hours=hours, adapt=adapt), Store(tmp_path)) for hours in (0.02, 0.08))
     assert 2 < long.shape.tokens / short.shape.tokens < 8
