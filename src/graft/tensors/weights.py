@@ -21,6 +21,7 @@ from graft.tensors.faults import enough_memory
 from graft.tensors.model import Model
 from graft.tensors.parallel import NotInSlices, device, local, meeting, rank, whole
 from graft.tensors.safetensor_files import write_weights
+from graft.tensors.verify import verify
 
 NUM_TEXTS, TEXT_TOKENS = 3, 64
 
@@ -135,6 +136,9 @@ def open_model(
 ) -> Model:
     """A model on the best device there is; frozen: for looking at, never trained. tune: what is done to it at once.
 
+    How it may read texts together is settled here, by comparison with transformers' own forward (see `verify`), so
+    that whoever opens a model has what that says. Errors: those of `verify`.
+
     Ranks that work together hold a slice each. They read no more than that from disk, unless `tune` puts something
     into the model or computes with its weights: then each of them holds all of it once, before it is split.
     """
@@ -146,7 +150,9 @@ def open_model(
             model = tune(Model.load(folder, precision=precision, sliced=False))
             model.notes.append("the tuning needs the whole model before it is split: each process held all of it once")
         model.split()
-    model.hf.eval()
+        model.hf.eval()
+        model.root.within(verify, model)
+        model.root.rest()
     if frozen:
         model.hf.requires_grad_(False)
     return model
