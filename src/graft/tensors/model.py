@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +25,7 @@ from graft.tensors.company import forget_lengths, longest_text, rope_switch
 from graft.tensors.decoder import Decoder, Reading, Scores
 from graft.tensors.encoder import Encoder, LastLayer
 from graft.tensors.encoder_decoder import EncoderDecoder
+from graft.tensors.faults import within_tables
 from graft.tensors.head import Head, Projection
 from graft.tensors.parallel import loading_slices, root_of, split
 
@@ -159,15 +161,21 @@ class Model:
 
         Errors: UsageError where this kind of model has none.
         """
-        return self.root.within(self.reading.hidden, self, batch)
+        with self._tables(batch.tokens_BT):
+            return self.root.within(self.reading.hidden, self, batch)
 
     def scores(self, batch: Batch, *, sample: bool = False) -> Scores:
         """What it makes of the targets of packed rows, asked as its kind can be (see `reading`); no gradients."""
-        return self.root.within(self.reading.scores, self, batch, sample)
+        with self._tables(batch.tokens_BT):
+            return self.root.within(self.reading.scores, self, batch, sample)
 
     def logits(self, tokens_PT: Tensor) -> Tensor:
         """logits_PTV of whole texts by the model's own forward, for comparing two copies of it."""
-        return self.root.within(self.reading.logits, self, tokens_PT)
+        with self._tables(tokens_PT):
+            return self.root.within(self.reading.logits, self, tokens_PT)
+
+    def _tables(self, tokens_BT: Tensor) -> AbstractContextManager[None]:
+        return within_tables(self.hf.config.model_type, tokens_BT.shape[1], self.longest)
 
     def autocast(self) -> torch.autocast:
         """The context under which the body runs."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graft.core.base import Base
 from graft.core.errors import FaultError, UsageError
+from graft.core.families import NUMBER, family_of
 from graft.core.kind import Kind
 from graft.core.seed import stream
 from graft.core.shards import TokenSource
@@ -109,8 +110,10 @@ def _plainly(model: Model) -> Generator[float]:
 
 def reads_at_most(model: Model) -> int | None:
     """Tokens of a text; None where nothing in the model or its configuration bounds them."""
-    said = getattr(model.hf.config.get_text_config(), "max_position_embeddings", None)
-    found = [one for one in (said, model.longest) if isinstance(one, int) and one > 0]
+    config = model.hf.config.get_text_config().to_dict()
+    behind = family_of(str(config.get("model_type"))).behind_pad  # its number counts rows of the table, not tokens
+    said = [one for key, one in config.items() if NUMBER.match(str(key)) and not behind]
+    found = [one for one in (*said, model.longest) if isinstance(one, int) and one > 0]
     return min(found, default=None)
 
 
