@@ -1,4 +1,4 @@
-"""Bases whose weights are packed into a few bits: refused before any work, since training needs the weights themselves."""
+"""Bases whose weights are packed into a few bits: refused before any work, since training needs whole weights."""
 
 from __future__ import annotations
 
