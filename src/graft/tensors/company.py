@@ -135,3 +135,13 @@ def longest_text(hf: PreTrainedModel) -> int | None:
         and isinstance(offset := getattr(module, "offset", 0), int)
     ]
     return min(found, default=None)
+
+
+def body_of(hf: PreTrainedModel) -> nn.Module:
+    """What the head stands on. transformers' base_model is the whole model where its prefix names no part of it."""
+    if hf.base_model is not hf:
+        return hf.base_model
+    embedding, head = hf.get_input_embeddings(), hf.get_output_embeddings()
+    parts = {part: list(part.modules()) for part in hf.children()}
+    inner = [part for part, within in parts.items() if embedding in within and head not in within]
+    return inner[0] if len(inner) == 1 and embedding is not inner[0] else hf

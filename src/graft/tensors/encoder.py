@@ -105,14 +105,29 @@ class Encoder:
 def before_head(hf: PreTrainedModel, **inputs: Any) -> Tensor:
     """What enters the last linear layer, whatever a family does between its body and that.
 
-    For the length of the call the layer of this one model hands on what it is given.
+    For the length of the call the layer of this one model ends the forward pass: what a family does behind it, such as
+    adding a row of zeros, would be done to hidden states.
     """
     layer: Any = hf.get_output_embeddings()
-    layer.forward = lambda hidden: hidden  # an attribute of this instance, in front of its class's method
+
+    def reached(hidden: Tensor) -> Tensor:
+        raise _Reached(hidden)
+
+    layer.forward = reached  # an attribute of this instance, in front of its class's method
     try:
-        return hf(**inputs).logits
+        return hf(**inputs).logits  # of a family that has no such layer
+    except _Reached as found:
+        return found.hidden
     finally:
         del layer.forward
+
+
+class _Reached(Exception):
+    """The last layer of a model, with what enters it."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,7 +59,7 @@ class EncoderDecoder:
 
     def written(self, model: Model, halves: Halves) -> Tensor:
         """hidden_PUD of the decoder where it is about to write writes_PU: what the head projects."""
-        start = model.hf.config.decoder_start_token_id
+        start = getattr(model.hf.config, "decoder_start_token_id", None)
         shifted_PU = halves.writes_PU.roll(1, 1)
         shifted_PU[:, :1] = model.hf.config.pad_token_id if start is None else start
 

@@ -6,9 +6,12 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 
 from graft.core.errors import FaultError, GraftError, UsageError
 
+# What the forward pass of a family that nobody here has seen may raise.
+FORWARD = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 NUM_SHOWN = 20  # documents named in an error
 
 
@@ -67,6 +70,21 @@ def within_tables(family: str, tokens: int, longest: int | None) -> Generator[No
             + ("" if longest is None else f", and at most {longest} tokens in a row"),
             do="set a shorter window (train.window, evaluate.window, answer.window); if that does not help, the "
             "tokenizer is another model's: put back its own",
+        ) from error
+
+
+@contextmanager
+def in_words(family: str) -> Generator[None]:
+    """Raises: FaultError in place of what a family's own forward pass ends in; memory and lost processes go through."""
+    try:
+        yield
+    except FORWARD as error:
+        if isinstance(error, GraftError) or is_memory(error) or (dist.is_initialized() and dist.get_world_size() > 1):
+            raise
+        first = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:200]
+        raise FaultError(
+            f"{family}: reading a few texts with this model ends in an error ({first})",
+            do="see that transformers itself reads text with it; if it does, report this one with its config.json",
         ) from error
 
 

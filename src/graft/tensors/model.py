@@ -21,7 +21,7 @@ from graft.core.kind import Kind, kind_of
 from graft.core.runtime import Computed
 from graft.tensors.attention import NAME, register
 from graft.tensors.batch import Batch
-from graft.tensors.company import forget_lengths, longest_text, rope_switch
+from graft.tensors.company import body_of, forget_lengths, longest_text, rope_switch
 from graft.tensors.decoder import Decoder, Reading, Scores
 from graft.tensors.encoder import Encoder, LastLayer
 from graft.tensors.encoder_decoder import EncoderDecoder
@@ -216,16 +216,6 @@ class Model:
             return "eager"
         chunks = getattr(self.hf.config, "attention_chunk_size", None)
         return NAME if self.device.type == "cpu" and self.hf._supports_attention_backend and not chunks else "sdpa"
-
-
-def body_of(hf: PreTrainedModel) -> nn.Module:
-    """What the head stands on. transformers' base_model is the whole model where its prefix names no part of it."""
-    if hf.base_model is not hf:
-        return hf.base_model
-    embedding, head = hf.get_input_embeddings(), hf.get_output_embeddings()
-    parts = {part: list(part.modules()) for part in hf.children()}
-    inner = [part for part, within in parts.items() if embedding in within and head not in within]
-    return inner[0] if len(inner) == 1 and embedding is not inner[0] else hf
 
 
 def _check_complete(folder: str | Path, found: dict[str, Any]) -> None:
