@@ -210,12 +210,14 @@ def trained(family: str, kind: Kind, base: Path, out: Path) -> tuple[float, list
         built(family, kind).save_pretrained(base)
         (base / "tokenizer.json").write_text("{}", encoding="utf-8")
         model = open_model(base, "fp32")
+        model.hf.train()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         for _ in range(2):
             optimizer.zero_grad()
             torch.cat(_sums(model, kind)).mean().backward()
             torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0)
             optimizer.step()
+        model.hf.eval()
         return save_model(model, base, out, torch.arange(5, 35).view(3, 10)), together(model, kind), model
 
 
