@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant("a trie forgets how deep it is", "tensors/tries.py", "self.depth += range(common, len(ids))",
            "self.depth += range(len(ids) - common)", "test_eval.py"),
     Mutant("bits are nats", "metrics/bits_per_byte.py", "/ math.log(2), evidence", ", evidence",
-           "test_evaluate.py test_shelves.py"),
+           "test_evaluate.py test_cli.py"),
     Mutant("forgetting of the mean, not of the best", "stream_metrics/forgetting.py", ".max(-2).mean(-1)",
            ".mean(-2).mean(-1)", "test_stream.py"),
     Mutant("texts are alike with themselves", "similarities/mmd.py", "np.fill_diagonal(kernel_DD, 0.0)",
