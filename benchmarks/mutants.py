@@ -136,10 +136,10 @@ MUTANTS = (
            "test_curate.py"),
     # --- laws
     Mutant("intervals of twice the tails", "fitting/fitted.py", "return (1 - self.confidence) / 2, (1",
-           "return 1 - self.confidence, (1", "test_fitting.py"),
+           "return 1 - self.confidence, (1", "test_intervals.py test_fitting.py"),
     Mutant("checkpoints of a run err alone", "fitting/intervals.py",
            "random.exponential(size=(draws, groups))[:, of_T]", "random.exponential(size=(draws, num))",
-           "test_fitting.py"),
+           "test_intervals.py test_fitting.py"),
     Mutant("compute counts each weight once", "solving/least.py", "weight_tokens = flops / FLOPS_PER_WEIGHT_AND_TOKEN",
            "weight_tokens = flops / 2", "test_law_cli.py"),
 )  # fmt: skip
