@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant("a trie forgets how deep it is", "tensors/tries.py", "self.depth += range(common, len(ids))",
            "self.depth += range(len(ids) - common)", "test_eval.py"),
     Mutant("bits are nats", "metrics/bits_per_byte.py", "/ math.log(2), evidence", ", evidence",
-           "test_evaluate.py test_shelves.py"),
+           "test_evaluate.py test_cli.py"),
     Mutant("forgetting of the mean, not of the best", "stream_metrics/forgetting.py", ".max(-2).mean(-1)",
            ".mean(-2).mean(-1)", "test_stream.py"),
     Mutant("texts are alike with themselves", "similarities/mmd.py", "np.fill_diagonal(kernel_DD, 0.0)",
@@ -136,10 +136,10 @@ MUTANTS = (
            "test_curate.py"),
     # --- laws
     Mutant("intervals of twice the tails", "fitting/fitted.py", "return (1 - self.confidence) / 2, (1",
-           "return 1 - self.confidence, (1", "test_fitting.py"),
+           "return 1 - self.confidence, (1", "test_intervals.py test_fitting.py"),
     Mutant("checkpoints of a run err alone", "fitting/intervals.py",
            "random.exponential(size=(draws, groups))[:, of_T]", "random.exponential(size=(draws, num))",
-           "test_fitting.py"),
+           "test_intervals.py test_fitting.py"),
     Mutant("compute counts each weight once", "solving/least.py", "weight_tokens = flops / FLOPS_PER_WEIGHT_AND_TOKEN",
            "weight_tokens = flops / 2", "test_law_cli.py"),
 )  # fmt: skip

@@ -388,6 +388,7 @@ stream:
 
 
 @pytest.mark.slow
+@pytest.mark.processor_seconds(30)
 def test_a_killed_stream_goes_on_and_ends_the_same(world, texts, tmp_path):
     paths = {name: str(path) for name, path in texts.items()}
     recipe = tmp_path / "stream.yaml"
