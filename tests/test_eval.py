@@ -453,7 +453,7 @@ def test_what_a_killed_run_has_answered_is_not_asked_again(
     store = Store(tmp_path / "store")
     with pytest.raises(KeyboardInterrupt):
         answer(world.base, [str(suite)], store=store)
-    assert not store.artifacts()
+    assert {one.kind for one in store.artifacts()} <= {"runtime"}
     again = answer(world.base, [str(suite)], store=store)
     assert asked == [
         "choices",
