@@ -242,6 +242,7 @@ def test_the_words_beside_the_progress_do_not_read_the_curve_again(world, tmp_pa
     assert "domain" not in words[0] and "domain -" in words[-1] and "general -" in words[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.processor_seconds(30)
 @pytest.mark.parametrize("kills", [(3, 4), (9,)])
 def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path, kills):
@@ -463,6 +464,7 @@ def test_handlers_are_the_callers_outside_the_main_thread(world, tmp_path):
     assert made
 
 
+@pytest.mark.slow
 @pytest.mark.processor_seconds(30)
 def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
     store = tmp_path / "store"
