@@ -213,8 +213,8 @@ def _tools(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
                 raise _Malformed(NOT_TOOLS)
         if _empty(value):
             continue
-        found = cast("list[Any]", [value] if isinstance(value, dict) else value)
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        found: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
+        if not all(isinstance(one, dict) for one in found):
             raise _Malformed(NOT_TOOLS)
         if has_surrogate(json.dumps(found, ensure_ascii=False)):
             raise _Malformed(UNDECODABLE)
