@@ -92,7 +92,9 @@ class DialogueEncoder:
                 [np.full(len(before), weights_N.all()), weights_N, np.full(len(after), ends)]
             ).astype(np.uint8)
             lost = ("tools",) if one.tools else ()
-            found.append(Stored(np.concatenate([before, ids_N, after]), weights_N, role, lost=lost))
+            end = self.tokenizer.id_to_token(self.marks.end) if ends and self.marks.end is not None else None
+            counted = (end,) if end and last.role == ANSWERS else ()
+            found.append(Stored(np.concatenate([before, ids_N, after]), weights_N, role, counted, lost))
         return found
 
     def _weights(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from graft.core import traces
 from graft.core.dialogue import ANSWERS, CALLS, words_of
 from graft.core.errors import UsageError
+from graft.core.named_tokens import named_tokens
 from graft.core.traces import PRIVATE, Marked, Messages, Tools, Trace
 from graft.core.weight_files import read_json
 
@@ -75,7 +76,7 @@ class Template:
                 do="set tokenize.template to a Jinja template, or tokenize.chat to plain",
             )
         special = sorted(token.content for token in base.tokenizer.get_added_tokens_decoder().values() if token.special)
-        template = cls(found, _words(base.folder), tuple(special), render_jinja)
+        template = cls(found, named_tokens(base.folder), tuple(special), render_jinja)
         template.check()
         return template
 
@@ -460,15 +461,3 @@ def own_template(folder: Path) -> str:
     if isinstance(found, list):  # of several, by name
         found = {one["name"]: one["template"] for one in found}
     return (found.get("default") or "") if isinstance(found, dict) else found or ""
-
-
-def _words(folder: Path) -> dict[str, str]:
-    """The special tokens by the names that templates call them."""
-    found: dict[str, str] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        for key, value in (read_json(path) if path.exists() else {}).items():
-            content = value.get("content") if isinstance(value, dict) else value
-            if key.endswith("_token") and isinstance(content, str):
-                found[key] = content
-    return found

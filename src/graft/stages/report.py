@@ -115,7 +115,7 @@ def split_of(materials: Materials) -> str:
 
 def gather_notes(materials: Materials, changes: dict[str, dict[str, Any]]) -> list[str]:
     """What to know before quoting the outcome: of the job, of what was scored, and what stages noted; each once."""
-    stages = [materials.trained, materials.before, materials.after]
+    stages = [materials.tokens, materials.trained, materials.before, materials.after]
     stages += [materials.budgeted.choice, *materials.budgeted.walks] if materials.budgeted else []
     noted = [note for artifact in stages for note in artifact.facts.get("notes", ())]
     docs = {one.facts["source"]: one for one in materials.lineage if one.kind == "docs"}
