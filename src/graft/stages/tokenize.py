@@ -18,7 +18,7 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.dialogue import Dialogue
 from graft.core.dialogue_encoder import REFUSED, DialogueEncoder
-from graft.core.doc import SPLITS, doc_id
+from graft.core.doc import SPLITS, exact_id
 from graft.core.encoder import Encoder
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
@@ -77,7 +77,7 @@ def tokenize(corpus: Artifact, base: Base, settings: Tokenize = Tokenize(), *, s
     inputs = {"corpus": corpus, "tokenizer": base.tokenizer_fingerprint(store.prints)}
     written = chat_template(base, settings.template) if settings.chat == "template" else None
     if written:
-        inputs["template"] = doc_id(written.identity)
+        inputs["template"] = exact_id(written.identity)
     return store.make(
         "tokens",
         settings,
