@@ -49,6 +49,13 @@ def special_ids(base: Base) -> list[int]:
     return sorted(number for number in every if number is not None)
 
 
+def unknown_id(base: Base) -> int | None:
+    """The id that unknown words are read as; None where there is none."""
+    text = getattr(base.tokenizer.model, "unk_token", None)
+    found = base.tokenizer.token_to_id(text) if isinstance(text, str) else None
+    return _named(base, "unk_token") if found is None else found
+
+
 def _named(base: Base, name: str) -> int | None:
     text = named_tokens(base.folder).get(name)
     return base.tokenizer.token_to_id(text) if text else None

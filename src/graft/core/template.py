@@ -109,9 +109,7 @@ class Template:
         or the template makes something else of it, the stretch is all from where an answer is asked for to the end of
         the turn, found in this one text: a template may write earlier turns in another way than the last one.
         """
-        whole = [
-            dict(zip(("role", "content"), one, strict=True)) if isinstance(one, tuple) else one for one in messages
-        ]
+        whole: Messages = [_message(one) for one in messages]
         whole = self._accepted(whole, tools)
         text, forged = self._with_forged(whole, tools)
         plain = not tools and all(len(one) == 2 and isinstance(one.get("content"), str) for one in whole)
@@ -381,6 +379,10 @@ class Template:
     @cached_property
     def _at_end(self) -> re.Pattern[str]:
         return re.compile(rf"({self._special.pattern})\s*\Z")
+
+
+def _message(one: Mapping[str, Any] | tuple[str, str]) -> Mapping[str, Any]:
+    return {"role": one[0], "content": one[1]} if isinstance(one, tuple) else one
 
 
 def _forms(messages: Messages) -> Iterator[Messages]:

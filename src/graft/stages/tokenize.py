@@ -23,10 +23,12 @@ from graft.core.encoder import Encoder
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.ledger import Amount
+from graft.core.lost_text import CHARACTERS, DOCUMENTS, LostText, keeps_all, lost_notes, lost_text
 from graft.core.progress import Progress
 from graft.core.settings import check_choices
 from graft.core.shard_writer import ShardWriter
 from graft.core.shards import TokenSource
+from graft.core.special import unknown_id
 from graft.core.template import Refused, Template
 from graft.stages.tell import tell_notes
 
@@ -111,6 +113,8 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
     draft.facts |= {"sources": names, "vocabulary": size, "base": base.name}
     base.tokenizer.encode_special_tokens = True
     dialogues = DialogueEncoder(base.tokenizer, base.marks, written, settings.count == "answers", settings.pairs)
+    whole = keeps_all(base.tokenizer)
+    lost: dict[str, LostText] = {}
     writer = ShardWriter(Encoder(base.tokenizer), base.marks, dtype, labels)
     if spoken:
         writer.dialogues = dialogues
@@ -120,6 +124,8 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
         tokens = Amount()
         with pq.ParquetFile(corpus / f"{source}.parquet") as file:
             for number, shard in enumerate(_cut(file, settings.shard_bytes)):
+                if not whole:
+                    lost[source] = lost.get(source, LostText()) + _lost_of(base, shard)
                 ledger = writer.write(f"{draft / source}-{number:05}", source, shard)
                 for fate, amount in ledger.fates[source].items():
                     draft.ledger.settle(source, fate, amount)
@@ -131,7 +137,11 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
     if tools and not spoken:
         turns["lost"]["tools"] += tools
     draft.facts |= {key: dict(count) for key, count in turns.items() if count}
-    notes = turn_notes(turns["ends"], turns["lost"], "the chat template" if written else "the plain form of a dialogue")
+    if lost:
+        draft.facts["lost_text"] = {name: one.shares for name, one in lost.items()}
+    notes = lost_notes(base.name, draft.facts.get("lost_text", {}))
+    by = "the chat template" if written else "the plain form of a dialogue"
+    notes += turn_notes(turns["ends"], turns["lost"], by)
     if notes:
         draft.facts["notes"] = notes
         tell_notes(notes)
@@ -151,6 +161,14 @@ def _counted(source: TokenSource) -> dict[str, int]:
         "tokens": int(source.pairs_D[both_D].sum()),
         "counted": int(source.counted_D[both_D].sum()),
     }
+
+
+def _lost_of(base: Base, shard: pa.Table) -> LostText:
+    """What the tokenizer loses of some documents of a shard, evenly spread over it."""
+    kept = [row for row, dropped in enumerate(shard["dropped"].to_pylist()) if not dropped]
+    rows = kept[:: max(1, len(kept) // DOCUMENTS)][:DOCUMENTS]
+    some = [shard["text"][row].as_py()[:CHARACTERS] for row in rows]
+    return lost_text(base.tokenizer, some, unknown_id(base))
 
 
 def _turns(folder: Path, names: Sequence[str]) -> dict[str, Counter[str]]:
