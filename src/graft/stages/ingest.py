@@ -204,8 +204,8 @@ def _identity(intake: Intake, prints: Fingerprints) -> str:
         names += "\n" + "\n".join(f"{one.name} {one.size} not read" for one in intake.left)
         names += "\n".join(f"{one.every} {one.first}" for one in intake.found.files)
     unread = "\n".join(f"{file.size} {file.name}" for file in intake.found.unread)
-    told = f" without {doc.doc_id(unread)}" if unread else ""
-    return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}{told}"
+    told = f" without {doc.exact_id(unread)}" if unread else ""
+    return f"{prints.of([file.path for file in intake.found.files])} {doc.exact_id(names)}{told}"
 
 
 def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draft) -> None:
