@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from conftest import World
 from graft.core.artifact import Store
 from graft.core.base import Base
-from graft.core.errors import FaultError, UsageError
+from graft.core.errors import UsageError
 from graft.core.seed import stream
 from graft.core.special import sentinel_ids
 from graft.jobs.adapt import Adapt
@@ -191,8 +191,8 @@ def test_what_leaks_between_pieces_is_found(written, monkeypatch):
         return plain(hf, **inputs | {"attention_mask": torch.ones_like(inputs["input_ids"])})
 
     monkeypatch.setattr(halves_of_models, "before_head", leaking)
-    with pytest.raises(FaultError, match="are not those of the model alone"):
-        verify(model, batch)
+    verify(model, batch)
+    assert not model.fills and ["filled up behind a mask" in note for note in model.notes] == [True]
 
 
 def loop(world, objective, *, micro_rows=4, steps=3):

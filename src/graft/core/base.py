@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from graft.core import hub_model
 from graft.core.errors import UsageError, nearest
+from graft.core.families import window_of
 from graft.core.fingerprint import Fingerprints, Unread
 from graft.core.mark import ARTIFACT
 from graft.core.named_tokens import GENERATION, named_ids, named_tokens, special_texts
 from graft.core.shelf import HOUSE
-from graft.core.weight_files import LFS_DO, POINTER, count_weights, read_json, weight_files
+from graft.core.weight_files import LFS_DO, POINTER, count_weights, read_json, weight_files, weight_shapes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,8 +28,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )  # fmt: skip
 NOTES = ("config.json", "training.json", *TOKENIZER_FILES)  # all but the weights
-WINDOW_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length")
-COUNTED_FROM_PAD = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert")  # their first position follows the pad id
 FORM = "a folder in Hugging Face form: config.json, *.safetensors, tokenizer.json"
 OWNERS = {  # of models that are called by one word
     "gpt2": "openai-community/gpt2", "gpt2-medium": "openai-community/gpt2-medium",
@@ -121,12 +120,14 @@ class Base:
 
     @property
     def window(self) -> int:
-        """The longest row the model can read, in tokens."""
-        said = (self.config.get(key) for key in WINDOW_KEYS)
-        size = next((size for size in said if isinstance(size, int) and size > 0), 2048)
-        if str(self.config.get("model_type")) in COUNTED_FROM_PAD:
-            return size - int(self.config.get("pad_token_id") or 0) - 1
-        return size
+        """The longest row the model can read, in tokens: by the classes of its family, else by its own tables."""
+        return window_of(self.config, self._shapes)
+
+    @cached_property
+    def _shapes(self) -> dict[str, list[int]]:
+        """Of the stored weights, by their names; none where they were left on the hub."""
+        files = [] if self.hub else self.weight_files
+        return {name: shape for path in files for name, shape in weight_shapes(path).items()}
 
     @property
     def training_notes(self) -> dict[str, Any]:

@@ -57,7 +57,17 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def weight_shapes(path: Path) -> dict[str, list[int]]:
-    """Shape of every stored tensor, from the file's header.
+    """Shape of every stored tensor, from the file's header. Errors: those of `weight_entries`."""
+    return {name: shape for name, (_, shape) in weight_entries(path).items()}
+
+
+def weight_types(path: Path) -> dict[str, str]:
+    """Type of every stored tensor as the format names it (F32, BF16 ...). Errors: those of `weight_entries`."""
+    return {name: kind for name, (kind, _) in weight_entries(path).items()}
+
+
+def weight_entries(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Type and shape of every stored tensor, from the file's header.
 
     Errors: UsageError for a pointer of git-lfs, a header that cannot be read, and a file that was cut off.
     """
@@ -74,12 +84,14 @@ def weight_shapes(path: Path) -> dict[str, list[int]]:
             header = json.loads(stream.read(length))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-            shapes = {name: [int(side) for side in entry["shape"]] for name, entry in entries.items()}
+            found = {
+                name: (str(entry["dtype"]), [int(side) for side in entry["shape"]]) for name, entry in entries.items()
+            }
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise _broken(path, "its safetensors header cannot be read") from error
     if 8 + length + end > size:
         raise _broken(path, f"it has {size:,} bytes of {8 + length + end:,}")
-    return shapes
+    return found
 
 
 def count_weights(path: Path) -> int:

@@ -52,16 +52,13 @@ def consult(teacher: Base, tokens: Artifact, names: Sequence[str], settings: Con
 
 def _build(draft: Draft, teacher: Base, tokens: Artifact, names: Sequence[str], settings: Consult) -> None:
     from graft.tensors.faults import enough_memory
-    from graft.tensors.scoring import pack_documents
     from graft.tensors.shortlists import Kept, write_shortlists
-    from graft.tensors.verify import check_ids, verify
+    from graft.tensors.verify import check_ids
     from graft.tensors.weights import open_model
 
     named = sources(tokens)
     model = open_model(teacher.folder, computed(settings.precision), frozen=True)
     check_ids(model, teacher, named, tokens.facts["vocabulary"])
-    first = named[names[0]]
-    verify(model, pack_documents(first, first.documents("train")[:8], settings.window))
     if settings.words >= model.head.vocabulary:
         raise UsageError(
             f"top_k is {settings.words}, and the teacher has {model.head.vocabulary} tokens in its vocabulary",

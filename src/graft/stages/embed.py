@@ -163,7 +163,6 @@ def _run(model: Model, documents: Sequence[_Read], longest: int) -> Features:
     from graft.tensors.faults import enough_memory
     from graft.tensors.rows import best_fit
     from graft.tensors.sampler import pack
-    from graft.tensors.verify import verify
 
     rows = best_fit([len(one.ids) - 1 for one in documents], longest)
     at_once = max(1, ROW_TOKENS // longest)
@@ -173,8 +172,6 @@ def _run(model: Model, documents: Sequence[_Read], longest: int) -> Features:
     for first in range(0, len(rows), at_once):
         these = rows[first : first + at_once]
         batch = pack([[documents[d].ids for d in row] for row in these], [0] * len(these), longest)
-        if first == 0:
-            verify(model, batch)
         batch = batch.to(model.device)
         with enough_memory("reading text", do="set --tokens lower, or take a smaller model"):
             hidden_BTD = _hidden(model, batch)

@@ -76,8 +76,8 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
 
 def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, window: int) -> None:
     from graft.tensors.faults import enough_memory
-    from graft.tensors.scoring import choose_documents, gather, pack_documents, score_documents
-    from graft.tensors.verify import check_ids, verify
+    from graft.tensors.scoring import choose_documents, gather, score_documents
+    from graft.tensors.verify import check_ids
     from graft.tensors.weights import open_model
 
     named = sources(tokens)
@@ -86,9 +86,6 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
     limit = settings.max_tokens
     assert limit is not None, "settled by `evaluate`"
     choices = {name: choose_documents(one, settings.split, limit) for name, one in named.items()}
-    first = next((name for name, choice in choices.items() if len(choice)), None)
-    if first is not None:
-        verify(model, pack_documents(named[first], choices[first].documents_D[:8], window))
     notes = [*model.notes, *_measure_notes(model)]
     notes += filter(None, (_cut_note(name, choice) for name, choice in choices.items()))
     tell_notes(notes)

@@ -163,15 +163,15 @@ def _write_model(
 
     from graft.tensors.faults import enough_memory
     from graft.tensors.new_rows import grow_rows, old_logits, old_rows
-    from graft.tensors.weights import open_model, save_model, stored_type
+    from graft.tensors.stored import StoredTypes
+    from graft.tensors.weights import open_model, save_model
 
     parts = learned.parts()
     with enough_memory("extending the model", do="take a smaller base, or a machine with more memory"):
         model = open_model(base.folder, "fp32", frozen=True)
-        with torch.no_grad():
-            for weight in model.hf.state_dict().values():  # what saving would do in any case, so that it is compared
-                if weight.is_floating_point():
-                    weight.copy_(weight.to(stored_type(base.folder)))
+        StoredTypes.of(base.folder, model.hf).round(
+            model.hf
+        )  # what saving would do in any case, so that it is compared
         first = min(min(parts), *(len(rows) for rows in old_rows(model, min(parts))))
         texts = [kept for text in texts if (kept := [token for token in text if token < first])] or [[0]]
         rows, logits = old_rows(model, first), old_logits(model, texts, first)

@@ -23,7 +23,6 @@ from graft.stages.tokenize import sources
 
 if TYPE_CHECKING:
     from graft.stages.train import Train, TrainingShape
-    from graft.tensors.batch import Batch
     from graft.tensors.model import Model
     from graft.tensors.run import Run
     from graft.tensors.sampler import Sampler
@@ -129,7 +128,7 @@ class Training:
             shortlists.facts["vocabulary"],
         )
         start = Start(base, named, [*sampler.names, *others], shape.window, shape.micro_rows, settings.seed, listed)
-        opener = Opener(base, named, tokens.facts["vocabulary"], computed(settings.precision), sampler.batch(0))
+        opener = Opener(base, named, tokens.facts["vocabulary"], computed(settings.precision))
         model = opener.trained(settings)
         forget_peak(model)
         began = time.monotonic()
@@ -220,7 +219,6 @@ class Opener:
     sources: Mapping[str, TokenSource]
     vocabulary: int
     precision: Computed
-    batch: Batch  # of the text, for the comparison with the model's own logits
     notes: dict[str, None] = field(default_factory=dict)
 
     def trained(self, settings: Train) -> Model:
@@ -239,8 +237,8 @@ class Opener:
         return self._open(same_tokenizer(name, self.base))
 
     def _open(self, base: Base, tune: Callable[[Model], Model] | None = None) -> Model:
-        """A model that is tuned once its embeddings are known to suffice, and verified as it is then; else frozen."""
-        from graft.tensors.verify import check_ids, verify
+        """A model that is tuned once its embeddings are known to suffice; else frozen."""
+        from graft.tensors.verify import check_ids
         from graft.tensors.weights import open_model
 
         def checked(model: Model) -> Model:
@@ -248,8 +246,6 @@ class Opener:
             return tune(model) if tune else model
 
         model = open_model(base.folder, self.precision, frozen=tune is None, tune=checked)
-        model.root.within(verify, model, self.batch)
-        model.root.rest()
         self.notes.update(dict.fromkeys(model.notes))
         return model
 

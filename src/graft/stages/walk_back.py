@@ -111,7 +111,8 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
     from graft.tensors.faults import enough_memory
     from graft.tensors.line import Line
     from graft.tensors.scoring import nats_by_document, pack_documents
-    from graft.tensors.weights import save_model, stored_type
+    from graft.tensors.stored import StoredTypes
+    from graft.tensors.weights import save_model
 
     named = sources(tokens)
     names = list(named)
@@ -131,13 +132,12 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         line = Line(base.folder, trained / "model", computed(settings.precision))
     each = sum(choice.num_pairs for choice in choices.values())
     progress = Progress("walk back", each * (settings.looks + 1))
-    stored = stored_type(base.folder)
+    stored = StoredTypes.of(base.folder, line.model.hf)
 
     def model_at(share: float) -> Model:
-        """As it would be read back from disk: what lies between is rounded to the type of both ends."""
+        """As it would be read back from disk: what lies between is rounded to the types of both ends."""
         model = line.at(share)
-        for weight in model.hf.parameters():
-            weight.copy_(weight.to(stored))
+        stored.round(model.hf)
         return model
 
     def look(share: float) -> dict[str, Tally[np.ndarray]]:

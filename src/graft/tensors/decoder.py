@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 from graft.core.kind import Kind
 from graft.tensors.attention import NAME, Pieces
 from graft.tensors.batch import Batch
+from graft.tensors.company import by_length, fills_rows, share_rows
 from graft.tensors.fused import fused
 from graft.tensors.nats import score_and_best
 from graft.tensors.parallel import everyone, ranks
@@ -77,7 +77,7 @@ class Decoder:
 
     def hidden(self, model: Model, batch: Batch) -> Tensor:
         with model.autocast(), fused(model.body) if model.fast else nullcontext():
-            if not model.packs:
+            if not share_rows(model, batch):
                 return _by_piece(model, batch)
             if model.flash:
                 return _in_one_row(model, batch)
@@ -118,28 +118,32 @@ def _in_one_row(model: Model, batch: Batch) -> Tensor:
 
 
 def _by_piece(model: Model, batch: Batch) -> Tensor:
-    """Each piece as a row, filled on the right, where a causal model cannot see it."""
-    tokens_N, position_N = batch.tokens_BT.flatten(), batch.position_BT.flatten()
-    named = "position_ids" in inspect.signature(model.body.forward).parameters
+    """Each piece as a row with the model's own positions, filled on the right, where a causal model cannot see it."""
+    tokens_N = batch.tokens_BT.flatten()
 
     def run(width: Width) -> Tensor:
-        offset_W = torch.arange(width.place_SW.shape[1], device=tokens_N.device)
-        positions = {"position_ids": position_N[width.place_SW[:, :1]] + offset_W} if named else {}
-        return _run(model, tokens_N[width.place_SW], **positions)
+        tokens_SW = tokens_N[width.place_SW]
+        if fills_rows(model, tokens_SW.shape[1]):
+            return _run(model, tokens_SW)
+        return by_length(lambda tokens_SL, _: _run(model, tokens_SL), tokens_SW, width.real_SW)
 
-    widths = list(widths_of(batch))
+    widths = list(widths_of(batch, model.longest))
     return put_back(batch, widths, [run(width) for width in widths])
 
 
-def widths_of(batch: Batch) -> Iterator[Width]:
-    """The pieces of a batch by their lengths rounded up to 2^k, or to the row where that is shorter.
+def widths_of(batch: Batch, most: int | None = None) -> Iterator[Width]:
+    """The pieces of a batch by their lengths rounded up to 2^k, or to the row or `most` where that is shorter.
 
     Ranks that work together must run a model equally often: theirs are all of one width.
     """
     starts_S = batch.starts_BT.flatten().nonzero().squeeze(1)
     lengths_S = torch.diff(starts_S, append=starts_S.new_tensor([batch.tokens_BT.numel()]))
     powers = 2 ** torch.arange(63, device=lengths_S.device)
-    rounded_S = powers[torch.bucketize(lengths_S, powers)].clamp(max=batch.tokens_BT.shape[1])
+    rounded_S = (
+        powers[torch.bucketize(lengths_S, powers)]
+        .clamp(max=min(batch.tokens_BT.shape[1], most or batch.tokens_BT.shape[1]))
+        .maximum(lengths_S)
+    )
     if ranks() > 1:
         rounded_S.fill_(rounded_S.max())
     own = rounded_S.unique().tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from graft.core.kind import Kind
 from graft.core.seed import stream
 from graft.core.special import mask_id, special_ids
 from graft.tensors.batch import Batch
+from graft.tensors.company import by_length, fills_rows
 from graft.tensors.decoder import Scores, Width, put_back, widths_of
 from graft.tensors.nats import score_and_best
 
@@ -49,7 +50,7 @@ class Encoder:
 
     def hidden(self, model: Model, batch: Batch) -> Tensor:
         tokens_N = batch.tokens_BT.flatten()
-        widths = list(widths_of(batch))
+        widths = list(widths_of(batch, model.longest))
         return put_back(batch, widths, [self._run(model, tokens_N[one.place_SW], one.real_SW) for one in widths])
 
     @torch.no_grad()
@@ -57,7 +58,7 @@ class Encoder:
         """TURNS passes over pieces that are one token longer than their pairs: their last target is read too."""
         nats_N = torch.zeros(batch.targets_BT.numel(), device=batch.targets_BT.device)
         asked_N, best_N = (torch.zeros_like(nats_N, dtype=torch.bool) for _ in range(2))
-        for width in widths_of(batch):
+        for width in widths_of(batch, model.longest):
             pieces = longer(batch, width)
             special_SU = torch.isin(pieces.tokens_SU, self._special.to(pieces.tokens_SU.device))
             asked_SU = pieces.counts_SU & ~special_SU
@@ -79,14 +80,18 @@ class Encoder:
 
     def _run(self, model: Model, tokens_SW: Tensor, real_SW: Tensor) -> Tensor:
         """Errors: UsageError where a piece is longer than what the model reads."""
-        longest = longest_row(model.hf)
+        longest = model.longest
         if longest is not None and tokens_SW.shape[1] > longest:
             raise UsageError(
                 f"{tokens_SW.shape[1]} tokens in a row, and {model.hf.config.model_type} reads {longest}",
                 do=f"set train.window and evaluate.window to {longest} or less",
             )
-        with model.autocast():
+
+        def run(tokens_SW: Tensor, real_SW: Tensor) -> Tensor:
             return before_head(model.hf, input_ids=tokens_SW, attention_mask=real_SW.long())
+
+        with model.autocast():
+            return (run if fills_rows(model, tokens_SW.shape[1]) else partial(by_length, run))(tokens_SW, real_SW)
 
     @cached_property
     def _mask(self) -> int:
@@ -164,11 +169,3 @@ def _turns(lengths_S: list[int], width: int) -> Tensor:
 @lru_cache(maxsize=4096)
 def _turns_of(length: int) -> np.ndarray:
     return stream(0, "turns", length).permutation(length) % TURNS
-
-
-def longest_row(hf: PreTrainedModel) -> int | None:
-    """Tokens that the model has positions for; None where its positions have no end."""
-    for name, module in hf.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None

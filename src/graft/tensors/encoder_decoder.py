@@ -62,14 +62,27 @@ class EncoderDecoder:
         start = model.hf.config.decoder_start_token_id
         shifted_PU = halves.writes_PU.roll(1, 1)
         shifted_PU[:, :1] = model.hf.config.pad_token_id if start is None else start
-        with model.autocast():
+
+        def run(reads_PL: Tensor, seen_PL: Tensor, shifted_PU: Tensor) -> Tensor:
             return before_head(
                 model.hf,
-                input_ids=halves.reads_PL,
-                attention_mask=halves.seen_PL.long(),
+                input_ids=reads_PL,
+                attention_mask=seen_PL.long(),
                 decoder_input_ids=shifted_PU,
                 use_cache=False,
             )
+
+        with model.autocast():
+            if model.fills:
+                return run(halves.reads_PL, halves.seen_PL, shifted_PU)
+            made = [  # one text at a time, without a filler
+                run(reads_L[None, seen_L], seen_L[None, seen_L], shifted_U[None, : max(1, int(counts_U.sum()))])[0]
+                for reads_L, seen_L, shifted_U, counts_U in zip(
+                    halves.reads_PL, halves.seen_PL, shifted_PU, halves.counts_PU > 0, strict=True
+                )
+            ]
+            full = halves.writes_PU.shape[1]
+            return torch.stack([torch.nn.functional.pad(one_UD, (0, 0, 0, full - len(one_UD))) for one_UD in made])
 
     @torch.no_grad()
     def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from graft.core.errors import FaultError, GraftError
+from graft.core.errors import FaultError, GraftError, UsageError
 
 NUM_SHOWN = 20  # documents named in an error
 
@@ -50,6 +50,24 @@ def is_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and ("not enough memory" in words or "can't allocate memory" in words)
     )
+
+
+@contextmanager
+def within_tables(family: str, tokens: int, longest: int | None) -> Generator[None]:
+    """Turns a place that a table of the model does not have into words. tokens: the most in a row.
+
+    Raises: UsageError in place of torch's IndexError, which names neither the table nor the place.
+    """
+    try:
+        yield
+    except IndexError as error:
+        raise UsageError(
+            f"{family} has no place for a token or a position in rows of {tokens} tokens: {error}",
+            allowed="token ids below its vocab_size"
+            + ("" if longest is None else f", and at most {longest} tokens in a row"),
+            do="set a shorter window (train.window, evaluate.window, answer.window); if that does not help, the "
+            "tokenizer is another model's: put back its own",
+        ) from error
 
 
 @contextmanager

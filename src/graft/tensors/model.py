@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,9 +21,11 @@ from graft.core.kind import Kind, kind_of
 from graft.core.runtime import Computed
 from graft.tensors.attention import NAME, register
 from graft.tensors.batch import Batch
+from graft.tensors.company import forget_lengths, longest_text, rope_switch
 from graft.tensors.decoder import Decoder, Reading, Scores
 from graft.tensors.encoder import Encoder, LastLayer
 from graft.tensors.encoder_decoder import EncoderDecoder
+from graft.tensors.faults import within_tables
 from graft.tensors.head import Head, Projection
 from graft.tensors.parallel import loading_slices, root_of, split
 
@@ -53,7 +56,8 @@ class Model:
     Parameters keep the type they were loaded in (float32 unless asked otherwise); with precision "bf16" the matrix
     products run in bfloat16 under autocast. Attention never crosses from a piece into another one. In decoders it is
     causal, and positions tell transformers where pieces begin; models that cannot be told (recurrent ones, ALiBi) run
-    each piece as a row of its own, which `verify` finds out. `reading` knows what other kinds do.
+    each piece as a row of its own, which `verify` finds out when a model is opened (graft.tensors.weights.open_model),
+    whoever opens it. `reading` knows what other kinds do.
     """
 
     def __init__(
@@ -72,12 +76,17 @@ class Model:
         self.precision: Computed = precision
         self.fast = self.device.type == "cpu"  # norms and gated MLPs with our backward, where they are Llama's
         self.packs = True  # False: every piece runs as a row of its own
+        self.packs_to: int | None = None  # rows longer than this never hold several pieces
+        self.fills = True  # False: no such row is filled up, so that only pieces of one length run together
+        self.unseen: list[int] = []  # lengths at which it may change, and which `verify` has not looked beyond
         self.own_head = False  # True: logits come from the model's own forward
         self.notes: list[str] = []  # what its user should know of it: slow ways taken, weights not used
         self.penalties: list[Callable[[], Tensor]] = []  # put in by tunings; see `penalty`
         self.adapter: Adapter | None = None  # put in by tunings, and taken out again by their `fold`
         self.seed = 0  # of what tunings draw: the train stage sets the run's
         self.hf.set_attn_implementation(self._attention(attention))
+        self.longest, self.rope = longest_text(hf), rope_switch(hf)  # see graft.tensors.company
+        forget_lengths(hf)
 
     @classmethod
     def load(
@@ -133,7 +142,7 @@ class Model:
     @property
     def body(self) -> nn.Module:
         """Embedding and blocks up to the final norm."""
-        return self.hf.base_model
+        return body_of(self.hf)
 
     @property
     def device(self) -> torch.device:
@@ -152,15 +161,21 @@ class Model:
 
         Errors: UsageError where this kind of model has none.
         """
-        return self.root.within(self.reading.hidden, self, batch)
+        with self._tables(batch.tokens_BT):
+            return self.root.within(self.reading.hidden, self, batch)
 
     def scores(self, batch: Batch, *, sample: bool = False) -> Scores:
         """What it makes of the targets of packed rows, asked as its kind can be (see `reading`); no gradients."""
-        return self.root.within(self.reading.scores, self, batch, sample)
+        with self._tables(batch.tokens_BT):
+            return self.root.within(self.reading.scores, self, batch, sample)
 
     def logits(self, tokens_PT: Tensor) -> Tensor:
         """logits_PTV of whole texts by the model's own forward, for comparing two copies of it."""
-        return self.root.within(self.reading.logits, self, tokens_PT)
+        with self._tables(tokens_PT):
+            return self.root.within(self.reading.logits, self, tokens_PT)
+
+    def _tables(self, tokens_BT: Tensor) -> AbstractContextManager[None]:
+        return within_tables(self.hf.config.model_type, tokens_BT.shape[1], self.longest)
 
     def autocast(self) -> torch.autocast:
         """The context under which the body runs."""
@@ -201,6 +216,16 @@ class Model:
             return "eager"
         chunks = getattr(self.hf.config, "attention_chunk_size", None)
         return NAME if self.device.type == "cpu" and self.hf._supports_attention_backend and not chunks else "sdpa"
+
+
+def body_of(hf: PreTrainedModel) -> nn.Module:
+    """What the head stands on. transformers' base_model is the whole model where its prefix names no part of it."""
+    if hf.base_model is not hf:
+        return hf.base_model
+    embedding, head = hf.get_input_embeddings(), hf.get_output_embeddings()
+    parts = {part: list(part.modules()) for part in hf.children()}
+    inner = [part for part, within in parts.items() if embedding in within and head not in within]
+    return inner[0] if len(inner) == 1 and embedding is not inner[0] else hf
 
 
 def _check_complete(folder: str | Path, found: dict[str, Any]) -> None:
@@ -267,7 +292,7 @@ class OwnHead:
         hidden_1ND = hidden_ND.unsqueeze(0).to(self.hf.dtype)
         given = _Given(last_hidden_state=hidden_1ND)  # type: ignore[arg-type]
         tokens_1N = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
-        body = self.hf.base_model
+        body = body_of(self.hf)
         with self._lock:
             body.forward = lambda *_, **__: given  # an attribute of this instance, in front of its class's method
             try:

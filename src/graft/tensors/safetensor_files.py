@@ -33,28 +33,29 @@ TYPES = {
 }
 
 
-def write_weights(weights: Mapping[str, Tensor], folder: Path, stored: torch.dtype, largest: int = FILE_BYTES) -> None:
-    """Write weights as transformers names its files; numbers with a point in the type `stored`, others as they are.
+def write_weights(
+    weights: Mapping[str, Tensor], folder: Path, types: Mapping[str, torch.dtype], largest: int = FILE_BYTES
+) -> None:
+    """Write weights as transformers names its files, each in its type.
 
     All ranks call it with their slices; the names and the order must be the same.
     """
-    files = _filled(weights, stored, largest)
+    sizes = {name: weight.numel() * types[name].itemsize for name, weight in weights.items()}
+    files = _filled(sizes, largest)
     names = [SINGLE] if len(files) == 1 else [f"model-{i:05}-of-{len(files):05}.safetensors" for i in _from_1(files)]
     for name, inside in zip(names, files, strict=True):
-        _write_file(folder / name, {one: weights[one] for one in inside}, stored)
+        _write_file(folder / name, {one: weights[one] for one in inside}, types, sizes)
     if len(files) > 1 and rank() == 0:
-        total = sum(_size(weight, stored) for weight in weights.values())
         places = {one: name for name, inside in zip(names, files, strict=True) for one in inside}
-        index = {"metadata": {"total_size": total}, "weight_map": places}
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _filled(weights: Mapping[str, Tensor], stored: torch.dtype, largest: int) -> list[list[str]]:
+def _filled(sizes: Mapping[str, int], largest: int) -> list[list[str]]:
     """Names in their order, file by file."""
     files: list[list[str]] = [[]]
     room = largest
-    for name, weight in weights.items():
-        size = _size(weight, stored)
+    for name, size in sizes.items():
         if files[-1] and size > room:
             files.append([])
             room = largest
@@ -63,13 +64,15 @@ def _filled(weights: Mapping[str, Tensor], stored: torch.dtype, largest: int) ->
     return files
 
 
-def _write_file(path: Path, weights: Mapping[str, Tensor], stored: torch.dtype) -> None:
+def _write_file(
+    path: Path, weights: Mapping[str, Tensor], types: Mapping[str, torch.dtype], sizes: Mapping[str, int]
+) -> None:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end, begin = 0, {}
     for name, weight in weights.items():
-        begin[name], end = end, end + _size(weight, stored)
+        begin[name], end = end, end + sizes[name]
         header[name] = {
-            "dtype": TYPES[_type(weight, stored)],
+            "dtype": TYPES[types[name]],
             "shape": list(weight.shape),
             "data_offsets": [begin[name], end],
         }
@@ -82,7 +85,7 @@ def _write_file(path: Path, weights: Mapping[str, Tensor], stored: torch.dtype) 
     meeting()  # the file is there before anybody writes into it
     with path.open("r+b") as out:
         for name, weight in weights.items():
-            _write_slice(out, 8 + len(said) + begin[name], weight, stored)
+            _write_slice(out, 8 + len(said) + begin[name], weight, types[name])
         out.flush()
         os.fsync(out.fileno())
     meeting()
@@ -94,16 +97,8 @@ def _write_slice(out: BinaryIO, place: int, weight: Tensor, stored: torch.dtype)
     if ranks() > 1 and own is weight and rank():
         return
     rows = max(1, weight.shape[0]) if weight.dim() else 1
-    out.seek(place + first_row(weight) * (_size(weight, stored) // rows))
-    out.write(own.detach().to(_type(weight, stored)).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _type(weight: Tensor, stored: torch.dtype) -> torch.dtype:
-    return stored if weight.is_floating_point() else weight.dtype
-
-
-def _size(weight: Tensor, stored: torch.dtype) -> int:
-    return weight.numel() * _type(weight, stored).itemsize
+    out.seek(place + first_row(weight) * (weight.numel() * stored.itemsize // rows))
+    out.write(own.detach().to(stored).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _from_1(files: list[list[str]]) -> range:

@@ -1,8 +1,10 @@
-"""Is what we compute what the model computes? Asked once per model, on a few hundred tokens."""
+"""Is what we compute what the model computes? Asked once per model, when it is opened, on a few hundred tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,43 +12,130 @@ from torch import Tensor
 
 from graft.core.base import Base
 from graft.core.errors import FaultError, UsageError
+from graft.core.families import NUMBER, family_of
 from graft.core.kind import Kind
+from graft.core.seed import stream
 from graft.core.shards import TokenSource
 from graft.tensors.batch import Batch
+from graft.tensors.company import switches
 from graft.tensors.encoder_decoder import EncoderDecoder
+from graft.tensors.faults import is_memory
 from graft.tensors.head import Projection
 from graft.tensors.model import Model, OwnHead
 from graft.tensors.nats import score
+from graft.tensors.parallel import ranks
 from graft.tensors.spans import Corrupted, stack
 
-NUM_TOKENS = 256
+NUM_TOKENS = 224
+SHARES = (0.3, 0.1, 0.4, 0.02, 0.18)  # of these tokens in each text: no two of them have one length
 # Small logits hide a soft cap: at 0.5 a cap of 30 changes 0.00005 nats. Louder hidden states show it.
 LOUDER = 16.0
+BEYOND = 9  # tokens by which a text goes beyond a length at which the model may change
+AT_ONCE = 5e10  # parameters times tokens that are looked at when a model is opened, and not when it is first needed
+
+Check = Callable[[Model, list[Tensor], float], None]
 
 
 @torch.no_grad()
-def verify(model: Model, batch: Batch) -> None:
-    """Compares what we run with what transformers would: blocks, packed pieces, losses.
+def verify(model: Model, batch: Batch | None = None) -> None:
+    """Compares what we run with what transformers would: blocks, texts in company and alone, losses.
 
-    Runs in the weights' own type (flash attention: in bfloat16) and with dropout off. Where they disagree, a decoder
-    falls back to the slow way (transformers' own blocks; pieces as rows of their own; the model's own logits) and
-    says so in its notes. Errors: UsageError when a decoder's token changes what was made of those before it;
-    FaultError when not even the slow way gives the model's own losses.
+    Texts have unequal lengths, some beyond every length at which the configuration says that the model changes; where
+    that is dear, a decoder is asked when rows that long first come (see `look_further`). batch: where their tokens
+    are taken from; else they are drawn. Runs in the weights' own type (flash attention: in bfloat16) and with
+    dropout off. Where they disagree, it falls back to the slow way (transformers' own blocks; pieces as rows of their
+    own, of one length if it must be; the model's own logits) and says so in its notes. Errors: UsageError when a
+    decoder's token changes what was made of those before it; FaultError when not even the slow way gives the model's
+    own losses.
     """
+    total = NUM_TOKENS if batch is None else min(NUM_TOKENS, batch.tokens_BT.shape[1])
+    limit = reads_at_most(model)
+    if limit is not None:
+        total = min(total, int((limit - model.reading.ahead) / max(SHARES)))
+    lengths = [max(1, int(total * share)) for share in SHARES]
+    steps = [step for step in switches(model.hf) if limit is None or step < limit]
+    size = sum(weight.numel() for weight in model.hf.parameters())
+    seen = [step for step in steps if ranks() > 1 or size * (step + BEYOND) <= AT_ONCE]
+    model.unseen = []  # what is compared here runs as if all had been seen
+    with _plainly(model) as tolerance:
+        texts = _texts(model, lengths, None if batch is None else batch.tokens_BT[0])
+        if not model.logits(texts[0].unsqueeze(0)).isfinite().all():
+            return  # nothing can be compared; the first loss will say what is wrong, and where
+        for check in CHECKS[model.reading.kind]:
+            check(model, texts, tolerance)
+        for step in seen:
+            check_company(model, step, limit, tolerance)
+    model.unseen = [step for step in steps if step not in seen and model.reading.kind == "decoder"]
+
+
+@torch.no_grad()
+def look_further(model: Model, width: int) -> None:
+    """Do rows of this width hold several pieces? Looks beyond the lengths that were too dear when it was opened."""
+    limit = reads_at_most(model)
+    while model.unseen and model.unseen[0] < width:
+        step = model.unseen.pop(0)
+        if model.packs_to is None and model.packs:
+            with _plainly(model) as tolerance:
+                model.root.within(check_company, model, step, limit, tolerance)
+
+
+def check_company(model: Model, step: int, limit: int | None, tolerance: float) -> None:
+    """Texts below and beyond a length at which the model may change, in company and alone."""
+    longest = step + BEYOND if limit is None else min(step + BEYOND, limit - model.reading.ahead)
+    texts = _texts(model, [max(1, step // 3), longest, 7], None)
+    if model.reading.kind != "decoder":
+        for check in CHECKS[model.reading.kind]:
+            check(model, texts, tolerance)
+    elif model.packs and model.packs_to is None and _apart(model, texts) > tolerance:
+        model.packs_to = step
+        model.notes.append(
+            f"{model.hf.config.model_type}: packed pieces see each other or lose their place in rows of more than "
+            f"{step} tokens (hidden states differ); there every piece runs as a row of its own, which is slower"
+        )
+
+
+@contextmanager
+def _plainly(model: Model) -> Generator[float]:
+    """Dropout off, in the weights' own type where that can be compared; gives the tolerance of a comparison."""
     training, precision = model.hf.training, model.precision
     exact = not model.flash and next(model.hf.parameters()).dtype in (torch.float32, torch.float64)
     model.hf.eval()
     model.precision = "fp32" if exact else precision
-    few = batch.rows(0, 1).to(model.device)
-    tokens_1T, targets_1T = few.tokens_BT[:, :NUM_TOKENS], few.targets_BT[:, :NUM_TOKENS]
     try:
-        if not model.logits(tokens_1T).isfinite().all():
-            return  # nothing can be compared; the first loss will say what is wrong, and where
-        for check in CHECKS[model.reading.kind]:
-            check(model, tokens_1T, targets_1T, 1e-3 if exact else 0.1)
+        yield 2e-4 if exact else 0.1
     finally:
         model.precision = precision
         model.hf.train(training)
+
+
+def reads_at_most(model: Model) -> int | None:
+    """Tokens of a text; None where nothing in the model or its configuration bounds them."""
+    config = model.hf.config.get_text_config().to_dict()
+    behind = family_of(str(config.get("model_type"))).behind_pad  # its number counts rows of the table, not tokens
+    said = [one for key, one in config.items() if NUMBER.match(str(key)) and not behind]
+    found = [one for one in (*said, model.longest) if isinstance(one, int) and one > 0]
+    return min(found, default=None)
+
+
+def _texts(model: Model, lengths: Sequence[int], tokens_T: Tensor | None) -> list[Tensor]:
+    """Texts of these lengths, on the model's device: of given tokens, or of drawn ones that have no meaning of their
+    own to the model (its configuration names none of them)."""
+    if tokens_T is None:
+        known = min(len(model.hf.get_input_embeddings().weight), model.head.vocabulary)  # type: ignore[arg-type, union-attr]
+        plain = np.setdiff1d(np.arange(known), list(_named_ids(model.hf.config.to_dict())))
+        drawn = stream(0, "verify", sum(lengths)).choice(plain if len(plain) else known, sum(lengths))
+        tokens_T = torch.from_numpy(drawn.astype(np.int64))
+    ends = np.cumsum(lengths)[:-1].tolist()
+    parts = torch.tensor_split(tokens_T[: sum(lengths)].to(model.device), ends)
+    return [part for part in parts if len(part)]
+
+
+def _named_ids(config: Mapping[str, Any]) -> Iterator[int]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _named_ids(value)
+        elif str(key).endswith(("_id", "_ids", "_index", "_idx")):
+            yield from (one for one in (value if isinstance(value, list | tuple) else [value]) if type(one) is int)
 
 
 def check_ids(model: Model, base: Base, sources: Mapping[str, TokenSource], vocabulary: int) -> None:
@@ -72,8 +161,9 @@ def check_ids(model: Model, base: Base, sources: Mapping[str, TokenSource], voca
                 )
 
 
-def _verify_causal(model: Model, tokens_1T: Tensor, _: Tensor, tolerance: float) -> None:
+def _verify_causal(model: Model, texts: list[Tensor], tolerance: float) -> None:
     """The last token, changed, changes nothing before it."""
+    tokens_1T = _longest(texts)
     changed_1T = tokens_1T.clone()
     changed_1T[:, -1] = (changed_1T[:, -1] + 1) % model.head.vocabulary
     before_1TD, after_1TD = (_plain_hidden(model, each)[:, :-1] for each in (tokens_1T, changed_1T))
@@ -86,10 +176,10 @@ def _verify_causal(model: Model, tokens_1T: Tensor, _: Tensor, tolerance: float)
         )
 
 
-def _verify_blocks(model: Model, tokens_1T: Tensor, _: Tensor, tolerance: float) -> None:
+def _verify_blocks(model: Model, texts: list[Tensor], tolerance: float) -> None:
     """One piece through our norms, MLPs and attention, and through transformers' own."""
-    difference = _distance(model.hidden(_probe(tokens_1T, tokens_1T.shape[1])), _plain_hidden(model, tokens_1T))
-    if difference > tolerance:
+    tokens_1T = _longest(texts)
+    if _distance(model.hidden(_row([tokens_1T[0]])), _plain_hidden(model, tokens_1T)) > tolerance:
         model.slow_down()
         model.notes.append(
             f"{model.hf.config.model_type}: our blocks are not this model's (hidden states differ); transformers' own "
@@ -97,22 +187,45 @@ def _verify_blocks(model: Model, tokens_1T: Tensor, _: Tensor, tolerance: float)
         )
 
 
-def _verify_packing(model: Model, tokens_1T: Tensor, _: Tensor, tolerance: float) -> None:
-    """Three pieces in one row, and each alone."""
-    probe = _probe(tokens_1T, tokens_1T.shape[1] // 3 + 1)
-    packed_1TD = model.hidden(probe)
+def _verify_packing(model: Model, texts: list[Tensor], tolerance: float) -> None:
+    """Texts in one row, and each alone by the model's own forward."""
+    if _apart(model, texts) <= tolerance:
+        return
     model.packs = False
-    difference = _distance(packed_1TD, model.hidden(probe))
-    model.packs = difference <= tolerance
-    if not model.packs:
+    if _apart(model, texts) <= tolerance:
         model.notes.append(
             f"{model.hf.config.model_type}: packed pieces see each other or lose their place (hidden states differ); "
             "every piece now runs as a row of its own, which is slower"
         )
+        return
+    model.fills = False
+    if (difference := _apart(model, texts)) > tolerance:
+        raise FaultError(
+            f"{model.hf.config.model_type}: what the model makes of a text is another thing beside other texts of its "
+            f"length (hidden states move by {difference:.2g} standard deviations)",
+            do="use a model of a family that transformers supports, or report this one",
+        )
+    model.notes.append(
+        f"{model.hf.config.model_type}: what stands behind a text changes it (hidden states differ); pieces now run "
+        "beside others of their length alone, which is slower"
+    )
 
 
-def _verify_head(model: Model, tokens_1T: Tensor, targets_1T: Tensor, tolerance: float) -> None:
+def _apart(model: Model, texts: list[Tensor]) -> float:
+    """How far texts in company are from each alone through transformers' forward."""
+    alone = [_plain_hidden(model, text.unsqueeze(0)) for text in texts]
+    try:
+        return _distance(model.hidden(_row(texts)), torch.cat(alone, 1))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:  # as many as there are ways not to take a row
+        if is_memory(error) or not model.packs:
+            raise
+        return float("inf")
+
+
+def _verify_head(model: Model, texts: list[Tensor], tolerance: float) -> None:
     """Differences are in nats, the largest over the tokens."""
+    tokens_1T = _longest(texts)
+    targets_1T = tokens_1T.roll(-1, 1)
     hidden_1TD = _plain_hidden(model, tokens_1T)
     with model.autocast():
         own_logits_1TV = model.hf(input_ids=tokens_1T, use_cache=False).logits
@@ -142,34 +255,47 @@ def _verify_head(model: Model, tokens_1T: Tensor, targets_1T: Tensor, tolerance:
     )
 
 
-def _verify_borders(model: Model, tokens_1T: Tensor, targets_1T: Tensor, tolerance: float) -> None:
-    """An encoder: three pieces in a row, and each alone through the whole model; the largest difference in nats."""
-    length = tokens_1T.shape[1] // 3 + 1
-    ours_1T = score(model.hidden(_probe(tokens_1T, length)), model.head, targets_1T)
+def _verify_borders(model: Model, texts: list[Tensor], tolerance: float) -> None:
+    """An encoder: texts in a row, and each alone through the whole model; the largest difference in nats."""
     with model.autocast():
-        alone = [model.hf(input_ids=piece_1L).logits[0] for piece_1L in tokens_1T.split(length, 1)]
-    _same_losses(model, ours_1T[0], torch.cat(alone), targets_1T[0], tolerance)
+        alone = [model.hf(input_ids=text.unsqueeze(0)).logits[0] for text in texts]
+    targets_1T = torch.cat(texts).unsqueeze(0)
+
+    def ours() -> Tensor:
+        return score(model.hidden(_row(texts)), model.head, targets_1T)[0]
+
+    _same_losses(model, ours, torch.cat(alone), targets_1T[0], tolerance)
 
 
-def _verify_written(model: Model, tokens_1T: Tensor, _: Tensor, tolerance: float) -> None:
-    """An encoder-decoder: two pieces side by side, and each alone through the whole model."""
+def _verify_written(model: Model, texts: list[Tensor], tolerance: float) -> None:
+    """An encoder-decoder: texts side by side, half read and half written, and each alone through the whole model."""
     assert isinstance(model.reading, EncoderDecoder)
-    text_T = tokens_1T[0].cpu().numpy()
-    cuts = [(part[: 1 + len(part) // 2], part[len(part) // 2 :]) for part in (text_T, text_T[:7])]
+    cuts = [(part[: 1 + len(part) // 2], part[len(part) // 2 :]) for part in (text.cpu().numpy() for text in texts)]
     pieces = [Corrupted(reads, writes, np.full(len(writes), -1)) for reads, writes in cuts]
-    halves = stack(pieces, [0, 0]).to(model.device)
-    ours_PU = score(model.root.within(model.reading.written, model, halves), model.head, halves.writes_PU)
-    for p, (reads, writes, _place) in enumerate(pieces):
+    halves = stack(pieces, [0] * len(pieces)).to(model.device)
+    own = []
+    for reads, writes, _place in pieces:
         reads_1L, writes_1U = (torch.from_numpy(half).unsqueeze(0).to(model.device) for half in (reads, writes))
         with model.autocast():
-            own_1UV = model.hf(input_ids=reads_1L, labels=writes_1U, use_cache=False).logits
-        _same_losses(model, ours_PU[p, : len(writes)], own_1UV[0], writes_1U[0], tolerance)
+            own.append(model.hf(input_ids=reads_1L, labels=writes_1U, use_cache=False).logits[0])
+
+    def ours() -> Tensor:
+        written_PUD = model.root.within(model.reading.written, model, halves)  # type: ignore[attr-defined]
+        return score(written_PUD, model.head, halves.writes_PU)[halves.counts_PU > 0]
+
+    _same_losses(model, ours, torch.cat(own), halves.writes_PU[halves.counts_PU > 0], tolerance)
 
 
-def _same_losses(model: Model, ours_N: Tensor, own_NV: Tensor, targets_N: Tensor, tolerance: float) -> None:
-    """Errors: FaultError where the largest difference is more than the tolerance, in nats."""
+def _same_losses(model: Model, ours: Callable[[], Tensor], own_NV: Tensor, targets_N: Tensor, tolerance: float) -> None:
+    """Errors: FaultError where the largest difference is more than the tolerance, in nats, even without fillers."""
     own_N = torch.nn.functional.cross_entropy(own_NV.float(), targets_N, reduction="none")
-    if (difference := float((ours_N - own_N).abs().max())) > tolerance:
+    if model.fills and float((ours() - own_N).abs().max()) > tolerance:
+        model.fills = False
+        model.notes.append(
+            f"{model.hf.config.model_type}: texts filled up behind a mask are read in another way (losses differ); "
+            "pieces now run beside others of their length alone, which is slower"
+        )
+    if not model.fills and (difference := float((ours() - own_N).abs().max())) > tolerance:
         raise FaultError(
             f"{model.hf.config.model_type}: the losses of pieces that share a row are not those of the model alone "
             f"(they differ by {difference:.2g} nats)",
@@ -182,10 +308,15 @@ def _plain_hidden(model: Model, tokens_1T: Tensor) -> Tensor:
         return model.body(input_ids=tokens_1T, use_cache=False).last_hidden_state
 
 
-def _probe(tokens_1T: Tensor, length: int) -> Batch:
-    """The tokens as pieces of one length."""
-    place_1T = torch.arange(tokens_1T.shape[1], device=tokens_1T.device).unsqueeze(0)
-    return Batch(tokens_1T, tokens_1T, torch.ones_like(tokens_1T).float(), place_1T % length, tokens_1T[:, 0])
+def _longest(texts: list[Tensor]) -> Tensor:
+    return max(texts, key=len).unsqueeze(0)
+
+
+def _row(texts: list[Tensor]) -> Batch:
+    """Texts as the pieces of one row."""
+    tokens_1T = torch.cat(texts).unsqueeze(0)
+    position_1T = torch.cat([torch.arange(len(text), device=text.device) for text in texts]).unsqueeze(0)
+    return Batch(tokens_1T, tokens_1T, torch.ones_like(tokens_1T).float(), position_1T, tokens_1T[:, 0])
 
 
 def _distance(ours_1TD: Tensor, theirs_1TD: Tensor) -> float:
@@ -193,7 +324,7 @@ def _distance(ours_1TD: Tensor, theirs_1TD: Tensor) -> float:
     return float((ours_1TD.float() - theirs_1TD.float()).abs().max() / theirs_1TD.float().std())
 
 
-CHECKS: dict[Kind, tuple[Callable[[Model, Tensor, Tensor, float], None], ...]] = {
+CHECKS: dict[Kind, tuple[Check, ...]] = {
     "decoder": (_verify_causal, _verify_blocks, _verify_packing, _verify_head),
     "encoder": (_verify_borders,),
     "encoder-decoder": (_verify_written,),

@@ -19,8 +19,10 @@ from graft.core.errors import FaultError, UsageError
 from graft.core.runtime import Computed
 from graft.tensors.faults import enough_memory
 from graft.tensors.model import Model
-from graft.tensors.parallel import NotInSlices, device, local, meeting, rank, whole
+from graft.tensors.parallel import NotInSlices, device, meeting, rank, whole
 from graft.tensors.safetensor_files import write_weights
+from graft.tensors.stored import StoredTypes
+from graft.tensors.verify import verify
 
 NUM_TEXTS, TEXT_TOKENS = 3, 64
 
@@ -29,15 +31,14 @@ NUM_TEXTS, TEXT_TOKENS = 3, 64
 def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) -> float:
     """Write a model with its base's tokenizer, read it back, and compare logits on texts.
 
-    texts_PT: token ids, a few texts of a few tokens. Weights are stored in the type the base was stored in, and those
+    texts_PT: token ids, a few texts of a few tokens. Weights are stored in the types of the base's files, and those
     in memory are rounded to it for good: training is over, and copies would be the peak of the whole run. Ranks that
     work together each write and read back their slices. Returns the largest difference of a logit between memory and
     disk. Errors: FaultError when they are not the same model; the folder is then taken away.
     """
-    stored = stored_type(base_folder)
+    stored = StoredTypes.of(base_folder, model.hf)
     model.root.rest()
-    for weight in model.hf.state_dict().values():  # views of the weights; a tied one is rounded twice
-        local(weight).copy_(_round(local(weight), stored))
+    stored.round(model.hf)
     kept_PTV = _logits(model, texts_PT)
     if rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) 
     with quiet():
         _write(model.hf, folder, stored)
     if rank() == 0:
-        _say_type(folder / "config.json", stored)
+        _say_type(folder / "config.json", stored.main)
         for name in TOKENIZER_FILES:  # as they are, so that no conversion can change them
             if (base_folder / name).exists():
                 shutil.copyfile(base_folder / name, folder / name)
@@ -65,7 +66,7 @@ def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) 
     return difference
 
 
-def _write(hf: PreTrainedModel, folder: Path, stored: torch.dtype) -> None:
+def _write(hf: PreTrainedModel, folder: Path, stored: StoredTypes) -> None:
     """Weights and configuration in Hugging Face form.
 
     Families whose weights transformers renames or joins on loading go back through its own way of saving, which needs
@@ -74,7 +75,7 @@ def _write(hf: PreTrainedModel, folder: Path, stored: torch.dtype) -> None:
     if getattr(hf, "_weight_conversions", None):
         weights: dict[str, Tensor] = {}
         for name, weight in hf.state_dict().items():
-            gathered = _round(whole(weight), stored).cpu()
+            gathered = whole(weight).to(stored.type_of(name, weight)).cpu()
             weights |= {} if rank() else {name: gathered}
         if rank() == 0:
             hf.save_pretrained(folder, state_dict=weights)
@@ -84,7 +85,8 @@ def _write(hf: PreTrainedModel, folder: Path, stored: torch.dtype) -> None:
         hf.config.save_pretrained(folder)
         if hf.can_generate():
             hf.generation_config.save_pretrained(folder)
-    write_weights(_untied(hf), folder, stored)
+    weights = _untied(hf)
+    write_weights(weights, folder, {name: stored.type_of(name, weight) for name, weight in weights.items()})
 
 
 def _untied(hf: PreTrainedModel) -> dict[str, Tensor]:
@@ -103,21 +105,10 @@ def _untied(hf: PreTrainedModel) -> dict[str, Tensor]:
     return kept
 
 
-def stored_type(folder: Path) -> torch.dtype:
-    """The type a model folder says its weights are in; float32 where it does not say."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
-    return found if isinstance(found, torch.dtype) else torch.float32
-
-
 def _say_type(config_path: Path, stored: torch.dtype) -> None:
     """transformers notes the type of the weights in memory; the file's is what counts."""
     config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": str(stored).removeprefix("torch.")}
     config_path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _round(weight: Tensor, stored: torch.dtype) -> Tensor:
-    return weight.to(stored) if weight.is_floating_point() else weight
 
 
 @torch.no_grad()
@@ -135,6 +126,9 @@ def open_model(
 ) -> Model:
     """A model on the best device there is; frozen: for looking at, never trained. tune: what is done to it at once.
 
+    How it may read texts together is settled here, by comparison with transformers' own forward (see `verify`), so
+    that whoever opens a model has what that says. Errors: those of `verify`.
+
     Ranks that work together hold a slice each. They read no more than that from disk, unless `tune` puts something
     into the model or computes with its weights: then each of them holds all of it once, before it is split.
     """
@@ -146,7 +140,9 @@ def open_model(
             model = tune(Model.load(folder, precision=precision, sliced=False))
             model.notes.append("the tuning needs the whole model before it is split: each process held all of it once")
         model.split()
-    model.hf.eval()
+        model.hf.eval()
+        model.root.within(verify, model)
+        model.root.rest()
     if frozen:
         model.hf.requires_grad_(False)
     return model
