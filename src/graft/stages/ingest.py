@@ -244,7 +244,7 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
         "skipped": dict(sorted(skipped.items())),
         "embedded": {intake.path: intake.embedded.facts for intake in intakes if intake.embedded},
         "first_lost": found.first_lost,
-        "part": _part(intakes, found),
+        **({"part": part} if (part := _part(intakes, found)) else {}),
         "dialogues": found.noted["dialogue"],
         "pairs": found.noted["rejected"],
         "labelled": found.noted["label"],
