@@ -141,8 +141,8 @@ def _larger(materials: Materials, changes: dict[str, dict[str, Any]]) -> list[st
 
 
 def _there(materials: Materials, name: str) -> int:
-    """Documents of the scored split, those that were not scored included."""
-    return int(materials.after.facts["scored"][name]["documents_of_split"])
+    """Documents of the scored split, those that were not scored included; 0 where the evidence does not tell."""
+    return int(materials.after.facts.get("scored", {}).get(name, {}).get("documents_of_split", 0))
 
 
 def _if_all(row: dict[str, Any], there: int) -> dict[str, Any]:
