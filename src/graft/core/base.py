@@ -14,8 +14,9 @@ from graft.core.families import window_of
 from graft.core.fingerprint import Fingerprints, Unread
 from graft.core.mark import ARTIFACT
 from graft.core.named_tokens import GENERATION, named_ids, named_tokens, special_texts
+from graft.core.quantised import refuse_packed, refuse_quantised
 from graft.core.shelf import HOUSE
-from graft.core.weight_files import LFS_DO, POINTER, count_weights, read_json, weight_files, weight_shapes
+from graft.core.weight_files import LFS_DO, POINTER, count_weights, read_json, weight_files, weight_shapes, weight_types
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -80,6 +81,7 @@ class Base:
                 allowed=f"one of {', '.join(VOCABULARIES)} beside config.json",
                 do="copy the tokenizer files of the model it was made from into this folder",
             )
+        refuse_quantised(self.config, self.folder / "config.json")
         if self.hub:
             return self
         if not self.weight_files:
@@ -91,6 +93,8 @@ class Base:
             )
         if not self.num_parameters:  # which reads every header
             raise UsageError("the weight files hold no weights", where=str(self.folder))
+        for path in self.weight_files:
+            refuse_packed(weight_types(path), path)
         return self
 
     @property

@@ -79,7 +79,7 @@ def judge(
     scored = start.facts["scored"]
     fewer = narrower({name: (one["documents"], one["documents_of_split"]) for name, one in scored.items()})
     whole = {
-        "runtime": start.facts.get("runtime"),
+        "runtime": start.facts.get("runtime", {}),
         "base": base,
         "paths": dict(paths or {}),
         "notes": [*notes, *([fewer] if fewer else [])],
@@ -140,7 +140,7 @@ def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("base", "domains", "seeds", "documents", "tokens_scored", "start", "suite")
     return {
         "verdict": sentence(told),
-        "runtime": told.get("runtime"),
+        "runtime": told.get("runtime", {}),
         **{key: told[key] for key in keys},
         "notes": [*told["notes"], *_cautions(told)],
         "runs": rows,

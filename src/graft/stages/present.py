@@ -94,7 +94,7 @@ def summarize(shown: Shown, lost_share: float = Present.lost_share) -> dict[str,
         }
     return {
         "verdict": " ".join(row["sentence"] for row in texts.values()),
-        "runtime": shown.seen[1].facts.get("runtime"),
+        "runtime": shown.seen[1].facts.get("runtime", {}),
         "before": shown.models[0],
         "after": shown.models[1],
         "unit": "token" if shown.contrast.facts["shared"] else "span",

@@ -94,7 +94,7 @@ def summarize(materials: Materials, lost_share: float = Report.lost_share) -> di
         "ratio": trained.facts["ratio"],
         "steps": trained.facts["shape"]["steps"],
         "rate": trained.facts["shape"]["rate"],
-        "runtime": trained.facts.get("runtime"),
+        "runtime": trained.facts.get("runtime", {}),
         "split": split,
         "general_text": provenance("general", materials),
         "notes": gather_notes(materials, changes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from graft.tensors.model import Model
 from graft.tensors.named import chosen, names_of, weights_named
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
+LEAST_NAMED = 0.001  # share of the weights, below which it is not worth a note that they stay
 PREFIX = "base_model.model."  # of every weight in PEFT's files
 LINEAR = (nn.Linear, Conv1D)
 TASKS: dict[Kind, str | None] = {  # PEFT's names; it has none for models that fill in words
@@ -219,7 +221,34 @@ def _attach(model: Model, config: LoraConfig | IA3Config, also: Sequence[str]) -
         weight.requires_grad_(True)
     hf.train(hf.training)  # what is new in it as well
     model.adapter = Adapter(hf, peft, beside)
+    model.notes += _left_out(hf)
     return model
+
+
+def _left_out(hf: PreTrainedModel) -> list[str]:
+    """In words, which matrices no adapter can reach and nothing trains, with their share of the base's weights."""
+    reached = {
+        id(weight)
+        for module in hf.modules()
+        if isinstance(module, (BaseTunerLayer, *LINEAR, nn.Embedding))
+        for weight in module.parameters()
+    }
+    frozen = {
+        name: weight.numel()
+        for name, weight in hf.named_parameters()
+        if weight.dim() > 1 and not weight.requires_grad and id(weight) not in reached
+    }
+    whole = sum(weight.numel() for weight in hf.parameters() if not weight.requires_grad or id(weight) not in reached)
+    share = sum(frozen.values()) / max(1, whole)
+    if share < LEAST_NAMED:
+        return []
+    names = sorted({re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in frozen})
+    endings = sorted({name.rsplit(".", 2)[-2] for name in names if "." in name})
+    return [
+        f"no adapter reaches {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}, {share:.0%} of the weights: "
+        "they are stacks of matrices and no linear layers (such as experts kept as one), and stay as they are; "
+        f"also: [{', '.join(endings[:4])}] trains them in full beside the adapters"
+    ]
 
 
 def _targets(

@@ -19,7 +19,7 @@ class Lora:
     zero, so training starts at the base's own output; scale = alpha / rank, rank-stabilised alpha / sqrt(rank).
     After training scale * B A is added to W. Source: Hu et al. 2021 (arXiv 2106.09685), Kalajdzievski 2023 (arXiv
     2312.03732) for `rank_stabilised`; computed by peft. Experts that a model keeps as one stack of matrices are no
-    linear layers and get no adapter. A layer whose weight is tied to another's takes none either.
+    linear layers and get no adapter, which a note says. A layer whose weight is tied to another's takes none either.
     Adapters bear a higher rate than training all weights does: on the embedded base and its code three times the
     automatic rate was the best of 1, 3, 10 and 20 times, and 20 times diverged.
     """
