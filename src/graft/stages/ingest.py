@@ -18,6 +18,7 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError, nearest
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Amount
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress
 from graft.embedded import text as embedded
 from graft.readers import folder, hub
@@ -26,7 +27,6 @@ from graft.readers.folder import ALLOWED, Listing, counted_kinds, kinds_of, list
 from graft.readers.part import Part
 from graft.readers.piece import SAMPLED_OUT, UNREAD_KIND, Fields, File, Piece
 from graft.readers.seen import Seen
-from graft.stages.tell import tell_notes
 
 TABLE = "docs.parquet"
 BATCH_BYTES = 32_000_000  # of text held before it is written as a row group

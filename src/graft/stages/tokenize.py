@@ -24,13 +24,13 @@ from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.ledger import Amount
 from graft.core.lost_text import CHARACTERS, DOCUMENTS, LostText, keeps_all, lost_notes, lost_text
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress
 from graft.core.settings import check_choices
 from graft.core.shard_writer import ShardWriter
 from graft.core.shards import TokenSource
 from graft.core.special import unknown_id
 from graft.core.template import Refused, Template
-from graft.stages.tell import tell_notes
 
 COLUMNS = ["text", "position", "num_bytes", "split", "dropped", "notes"]
 
