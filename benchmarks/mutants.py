@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant("gradients are not divided", "tensors/loop.py", "gradient.mul_(shrink / max(count, 1.0))",
            "gradient.mul_(shrink)", "test_train.py"),
     Mutant("dropout alike at every step", "tensors/loop.py", "dropout_seed(pace.seed, k, micro * ranks()",
-           "dropout_seed(pace.seed, 0, micro * ranks()", "test_train.py test_tunings.py"),
+           "dropout_seed(pace.seed, 0, micro * ranks()", "test_dropout.py test_train.py"),
     Mutant("a gradient that is no number passes", "tensors/loop.py",
            "if not (math.isfinite(step.loss) and math.isfinite(norm)):", "if not math.isfinite(step.loss):",
            "test_train.py"),
