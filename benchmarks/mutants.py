@@ -103,8 +103,8 @@ MUTANTS = (
     Mutant("the line between models is bent", "tensors/line.py", "self._end[name], share))",
            "self._end[name], share**2))", "test_budget.py"),
     # --- measuring
-    Mutant("one long document stands for a split", "tensors/scoring.py", "max(1, max_tokens // CHOSEN_AT_LEAST)",
-           "max_tokens", "test_scoring.py"),
+    Mutant("one long document stands for a split", "core/measuring.py",
+           "max(1, max_tokens // WANTED, min(ENOUGH, max_tokens // AT_LEAST))", "max_tokens", "test_scoring.py"),
     Mutant("questions are scored with their answers", "tensors/scoring.py",
            "np.where(counts, nats_BT[b, at:end], np.nan)", "nats_BT[b, at:end]", "test_chat.py test_scoring.py"),
     Mutant("any greedy token makes an ending greedy", "tensors/endings.py", "np.logical_and.at(greedy_E",
@@ -120,7 +120,8 @@ MUTANTS = (
     # --- stages and steps
     Mutant("grade: certain is not read for tasks", "stages/grade.py", "_call(rows, settings.certain)",
            "_call(rows, 0.05)", "test_eval.py"),
-    Mutant("grade: certain is not read for all", "stages/grade.py", 'one["p"], settings.certain)', 'one["p"], 0.05)',
+    Mutant("grade: certain is not read for all", "stages/grade.py", 'one["p"], settings.certain, thing)',
+           'one["p"], 0.05, thing)',
            "test_eval.py"),
     Mutant("the best reader may be no better than the base", "stages/walk_back.py",
            "one.general_bound <= budget and one.domain_bound < 0]", "one.general_bound <= budget]", "test_budget.py"),
