@@ -83,4 +83,4 @@ def _forget_notes() -> None:
     """A process prints each note once; every command here is to print its own."""
     tell = sys.modules.get("graft.stages.tell")
     if tell is not None:
-        tell._tell.cache_clear()
+        tell.tell.cache_clear()

@@ -37,12 +37,21 @@ GROUPS = dict.fromkeys(("test_parallel", "test_verify_resume", "test_branch"), "
 FIRST = ("processes", "test_recipes", "browser", "test_train", "test_stream", "test_budget", "test_why", "test_eval")
 
 
+# Whole jobs, command lines and processes: left out of `make quick`, as single tests are that are marked slow.
+SLOW = set("parallel verify_resume branch cli law_cli why versus overview embedded_text eval budget recall".split())
+SLOW |= set("encoder similarity extend consult pretrain denoise masked stream range_test".split())
+
+
 def group_of(nodeid: str) -> str:
     path = Path(nodeid.partition("::")[0])
     return "browser" if path.parent.name == "browser" else GROUPS.get(path.stem, path.stem)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker("slow")
     found = {item: group_of(item.nodeid) for item in items}
     items.sort(key=lambda item: FIRST.index(found[item]) if found[item] in FIRST else len(FIRST))
 

@@ -378,7 +378,7 @@ def test_an_answer_that_the_template_rewrites_counts_from_where_it_is_asked_for(
 
 
 def test_a_template_that_hides_its_answers_refuses_only_where_they_are_asked_for(tmp_path):
-    base = chat_base(tmp_path, "{{ messages[-1]['content'][:2] }}")
+    base = chat_base(tmp_path, "{{ messages | length }}{% for m in messages %}{{ m['content'][:2] }}{% endfor %}")
     assert encoder(base, answers_only=True).encode([Dialogue.joined([Q, A])]) == [REFUSED]
     assert encoder(base).encode([Dialogue.joined([Q, A])]) != [REFUSED]
 

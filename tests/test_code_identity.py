@@ -503,13 +503,14 @@ def test_a_closure_holds_a_subject_and_not_the_package(stage: str) -> None:
         assert "tensors" not in rooms
     else:
         assert "page" not in rooms
-    assert len(counted(stage)) <= 70
+    assert len(counted(stage)) <= 90
 
 
 # What modules that count may import from those that do not: names that bring nothing new into an artifact.
 HARMLESS = {
-    "core.errors": "UsageError FaultError GateClosed GraftError nearest",
-    "core.progress": "Progress track",
+    "core.errors": "UsageError FaultError GateClosed GraftError nearest joined flat UnknownKey",
+    "core.progress": "Progress track clock phase",
+    "core.notes": "tell tell_notes",
     "stages.tell": "tell_notes by_place",
     "core.artifact": "Artifact Draft Store Meet NotMade digest MANIFEST",  # digest: of inputs
     "core.code_identity": "code_identity",

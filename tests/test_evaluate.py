@@ -139,7 +139,7 @@ def test_places_are_positions_where_the_corpus_is_gone(world, tmp_path):
 
 
 def test_notes_are_told_once(capsys):
-    tell._tell.cache_clear()
+    tell.tell.cache_clear()
     tell.tell_notes(["one", "two"])
     tell.tell_notes(["two", "three"])
     assert capsys.readouterr().err == "graft: note: one\ngraft: note: two\ngraft: note: three\n"

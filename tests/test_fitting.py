@@ -520,7 +520,7 @@ def coverage(law, columns, places, noise: float, rounds: int, run_noise: float =
 def test_intervals_hold_the_curve_as_often_as_they_say():
     places = grid((3e9,), (3e9, 2e10), (0.05, 0.25, 0.8))
     inside, outside = coverage(DCpt(), grid(), places, 3e-3, rounds=20)
-    assert 0.92 <= inside <= 0.98 and 0.88 <= outside <= 0.99
+    assert 0.92 <= inside <= 0.98 and 0.88 <= outside <= 0.995
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ def bounded(monkeypatch, test: tuple[int, int], look: tuple[int, int]) -> None:
 
 def test_before_and_after_are_scored_on_the_same_documents(job, world, monkeypatch, capsys):
     bounded(monkeypatch, (128, 1 << 18), (64, 1 << 15))
-    tell._tell.cache_clear()
+    tell.tell.cache_clear()
     made = {}
     for artifact in replace(job, evaluate=Evaluate(split="train")).make(world.store):  # a split of many documents
         made.setdefault(artifact.kind, []).append(artifact)

@@ -106,7 +106,7 @@ def test_a_teacher_falls_back_where_its_student_does(world, tmp_path, monkeypatc
 
 
 def test_notes_come_once_and_in_plain_words(world, tmp_path, capsys):
-    tell._tell.cache_clear()
+    tell.tell.cache_clear()
     base = Base("bloom", folder(world, "bloom", tmp_path / "base"))
     store = Store(tmp_path / "store")
     trained = train(base, world.tokens, MIXTURE, replace(SHORT, tokens=64 * 4), store=store)

@@ -29,7 +29,7 @@ from graft.stages.train import Train, train
 from graft.tensors.safetensor_files import write_weights
 from graft.tensors.weights import _untied
 
-pytestmark = pytest.mark.processor_seconds(40)
+pytestmark = pytest.mark.processor_seconds(60)
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 # 5 rows over 2 ranks in micro-batches of 2: one rank has 3 rows and two micro-batches, the other 2 rows and one.

@@ -164,9 +164,9 @@ AT_ONCE = textwrap.dedent(
     import sys, time
     {before}
     try:
-        print("ready", flush=True)
         while True:
             try:
+                print("ready", flush=True)
                 time.sleep(60)
             except BaseException:  # what a library may do
                 print("first", flush=True)

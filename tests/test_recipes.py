@@ -44,7 +44,7 @@ ENOUGH_STEPS = {
 ENOUGH_STEPS |= {"pilots.looks": 3, "pilots.validation_tokens": 400, "walk_back.max_tokens": 500}
 FEW_SCORED = {"evaluate.max_tokens": 1000}
 OWN = {
-    "embedded_base": {"text": "embedded:prose"},  # a fifth of the text that it is for
+    "embedded_base": {"text": "embedded:prose", "train.tokens": 4096},  # a fifth of the text that it is for
     "recall": {"recall.tokens": 6000, "recall.limit": 63},
     "extend": {"growth.tokens": 20},
     "range_test": {"train.range_test.steps": 8},

@@ -358,7 +358,7 @@ def test_a_plan_says_what_the_stream_then_does(job, tmp_path, capsys):
     more = forecast(replace(job, methods=(*job.methods, Replay(0.5))), store)  # two trainings of 1024 tokens more
     again = forecast(replace(job, seeds=(5,)), store)  # all four trainings
     assert not more.complete and set(more.seconds) == set(again.seconds) == {"train", "evidence"}
-    assert more.seconds["train"] / again.seconds["train"] == pytest.approx(2048 / 5120)
+    assert 2048 / 5120 <= more.seconds["train"] / again.seconds["train"] <= 2 / 4  # looks are alike, however long a run
     assert more.seconds["evidence"] / again.seconds["evidence"] == pytest.approx(2 / 4)
 
 

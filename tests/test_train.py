@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -242,6 +244,8 @@ def test_the_words_beside_the_progress_do_not_read_the_curve_again(world, tmp_pa
     assert "domain" not in words[0] and "domain -" in words[-1] and "general -" in words[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.processor_seconds(30)
 @pytest.mark.parametrize("kills", [(3, 4), (9,)])
 def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path, kills):
     """Kill -9 in different places, one after the other, in processes of their own."""
@@ -393,6 +397,15 @@ PLACES = {
 }
 
 
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """A signal that comes while garbage is collected is lost in the callback that hypothesis has there."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("place", PLACES)
 def test_an_interrupt_anywhere_leaves_a_whole_step(world, tmp_path, monkeypatch, place, signum):
@@ -462,6 +475,8 @@ def test_handlers_are_the_callers_outside_the_main_thread(world, tmp_path):
     assert made
 
 
+@pytest.mark.slow
+@pytest.mark.processor_seconds(30)
 def test_ctrl_c_saves_and_the_same_call_goes_on(world, tmp_path):
     store = tmp_path / "store"
     command = [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 
 import pytest
 import torch
 
+from command import call
 from graft.core.artifact import Store
 from graft.core.errors import FaultError, UsageError
 from graft.jobs.adapt import Adapt
@@ -24,6 +23,8 @@ from graft.tensors.difference import difference, same_bits
 from graft.tensors.run import adamw
 from graft.tensors.weights import open_model
 from graft.tunings.lora import Lora
+
+pytestmark = pytest.mark.processor_seconds(60)  # every proof starts three processes and more, which import torch
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ class Counting:
 '''
 
 
-def test_a_run_that_does_not_resume_is_found_out(job, world, tmp_path):
+def test_a_run_that_does_not_resume_is_found_out(job, world, tmp_path, monkeypatch):
     """From the command line: the step, the tensor, the size, and exit code 1."""
     (tmp_path / "counting.py").write_text(COUNTING)
     recipe = tmp_path / "recipe.yaml"
@@ -132,12 +133,8 @@ def test_a_run_that_does_not_resume_is_found_out(job, world, tmp_path):
           train: {{tokens: 20k, window: 64, rows: 8, objective: counting.Counting}}
         """)
     )
-    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from graft.cli import main; main()"
-    command = [sys.executable, "-c", program, str(tmp_path), "verify-resume", str(recipe), "--steps", "12"]
-    ended = subprocess.run(
-        [*command, "--kills", "1", "--store", str(world.store.root)],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = call("verify-resume", recipe, "--steps", 12, "--kills", 1, "--store", world.store.root)
     assert ended.returncode == 1, ended.stderr
     assert re.search(r"first at step \d+: loss", ended.stdout) and "NOT exact" in ended.stdout
     assert re.search(r"weights .* differ, first model/\S+ by up to \d", ended.stdout)

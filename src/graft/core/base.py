@@ -13,6 +13,7 @@ from graft.core.errors import UsageError, nearest
 from graft.core.families import window_of
 from graft.core.fingerprint import Fingerprints, Unread
 from graft.core.mark import ARTIFACT
+from graft.core.named_tokens import GENERATION, named_ids, named_tokens, special_texts
 from graft.core.quantised import refuse_packed, refuse_quantised
 from graft.core.shelf import HOUSE
 from graft.core.weight_files import LFS_DO, POINTER, count_weights, read_json, weight_files, weight_shapes, weight_types
@@ -27,7 +28,6 @@ TOKENIZER_FILES = (
     *VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja",
 )  # fmt: skip
-GENERATION = "generation_config.json"  # names ids too, and is saved with every model made of this one
 NOTES = ("config.json", "training.json", *TOKENIZER_FILES)  # all but the weights
 FORM = "a folder in Hugging Face form: config.json, *.safetensors, tokenizer.json"
 OWNERS = {  # of models that are called by one word
@@ -141,11 +141,45 @@ class Base:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The fast tokenizer, with neither truncation nor padding. Errors: UsageError when it cannot be read."""
+        """The fast tokenizer, with neither truncation nor padding; special is what any file of the folder calls so.
+
+        Errors: UsageError when it cannot be read.
+        """
         found = self._own_tokenizer() if (self.folder / "tokenizer.json").exists() else self._converted_tokenizer()
         found.no_truncation()
         found.no_padding()
+        self._more_special.extend(self._called_special_elsewhere(found))
+        if self._more_special:
+            from tokenizers import AddedToken
+
+            there = {token.content: token for token in found.get_added_tokens_decoder().values()}
+            for text in self._more_special:
+                token = there.get(text) or AddedToken(text, normalized=False)
+                token.special = True
+                found.add_special_tokens([token])
         return found
+
+    @cached_property
+    def _more_special(self) -> list[str]:
+        """Tokens that tokenizer.json has and does not call special, and another file does; known with the tokenizer."""
+        return []
+
+    def _called_special_elsewhere(self, tokenizer: Tokenizer) -> list[str]:
+        added = tokenizer.get_added_tokens_decoder()
+        by_id = {added[one].content for one in self._named_ids if one in added}
+        flagged = {token.content for token in added.values() if token.special}
+        found = (special_texts(self.folder) | by_id) - flagged
+        return sorted(text for text in found if tokenizer.token_to_id(text) is not None)
+
+    @property
+    def _named_ids(self) -> set[int]:
+        return named_ids(self.config) | named_ids(self.generation)
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """generation_config.json; nothing where there is none."""
+        path = self.folder / GENERATION
+        return read_json(path) if path.exists() else {}
 
     def _own_tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
@@ -181,19 +215,18 @@ class Base:
     @cached_property
     def marks(self) -> Marks:
         """The tokens that stand before and after a document."""
-        path = self.folder / "tokenizer_config.json"
-        said = read_json(path) if path.exists() else {}
-        last = said.get("eos_token") or said.get("sep_token")
-        end = self._mark_id(last, self.config.get("eos_token_id", self.config.get("sep_token_id")))
+        named = named_tokens(self.folder)
+        found = (self.tokenizer.token_to_id(text) for key in ("eos_token", "sep_token") if (text := named.get(key)))
+        end = next((one for one in found if one is not None), None)
+        if end is None:
+            ids = (
+                self.config.get("eos_token_id"),
+                self.config.get("sep_token_id"),
+                self.generation.get("eos_token_id"),
+            )
+            end = next((one[0] if isinstance(one, list) else one for one in ids if one is not None and one != []), None)
         added = self.tokenizer.encode("").ids
         return Marks(start=added[0] if added and added[0] != end else end, end=end)
-
-    def _mark_id(self, named: Any, configured: Any) -> int | None:
-        content = named.get("content") if isinstance(named, dict) else named
-        found = self.tokenizer.token_to_id(content) if content else None
-        if found is not None:
-            return found
-        return configured[0] if isinstance(configured, list) else configured
 
     def fingerprint(self, memory: Fingerprints) -> str:
         """Identity by content of the configuration, the weights and the tokenizer. Errors: Unread without the weights.
@@ -208,10 +241,12 @@ class Base:
     def tokenizer_fingerprint(self, memory: Fingerprints) -> str:
         """Identity of the tokenizer alone: models that share it share their token shards.
 
-        A tokenizer.json decides every id by itself; without one, all that transformers may look at counts.
+        A tokenizer.json decides every id by itself, but for tokens that only another file calls special; without one,
+        all that transformers may look at counts.
         """
-        files = self._files(("tokenizer.json",)) or self._files(TOKENIZER_FILES)
-        return f"{memory.of(files, self.folder)}:{self.marks.start}:{self.marks.end}"
+        own = self._files(("tokenizer.json",))
+        found = f"{memory.of(own or self._files(TOKENIZER_FILES), self.folder)}:{self.marks.start}:{self.marks.end}"
+        return f"{found}:{self._more_special}" if own and self._more_special else found
 
     def _files(self, names: tuple[str, ...]) -> list[Path]:
         return [self.folder / name for name in names if (self.folder / name).exists()]

@@ -30,6 +30,7 @@ WITHOUT_EFFECT = {
     "graft": "gives names of the package to users",
     "graft.core.errors": "words of errors: where one is raised, nothing is made",
     "graft.core.progress": "what the terminal shows while something is made",
+    "graft.core.notes": "notes in words, on standard error",
     "graft.stages.tell": "notes and faults in words, on standard error",
     "graft.core.artifact": "finds, names and keeps artifacts; what is in them is made by the stages",
     "graft.core.code_identity": "part of every name already: another rule gives other names",

@@ -24,11 +24,16 @@ REFUSED = "dropped: refused by the chat template"
 
 
 class Stored(NamedTuple):
-    """A document as it is stored: N tokens, the weight of each (0 or 1), and its part in a pair."""
+    """A document as it is stored: N tokens, the weight of each (0 or 1), and its part in a pair.
+
+    ends: of every answer that counts, the special token that ends it, "" where none does. lost: see `Rendered`.
+    """
 
     ids_N: NDArray[np.uint32]
     weights_N: NDArray[np.uint8]
     role: int = ALONE
+    ends: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class DialogueEncoder:
     least one character, and the one token, over white space, that ends the answer's turn: the special token that the
     template puts there (see `Template.render`); without a template, the end mark after a last answer. A token begins
     where the one before it ended, so that white space a tokenizer trims off its offsets belongs to the token after
-    it. Of a pair only the last answer counts: what was said before is the same on both sides.
+    it. Of a pair only the last answer counts: what was said before is the same on both sides. An answer of weight 0
+    never counts, not even where all tokens do.
 
     tokenizer: reads special tokens as text (encode_special_tokens), as it does for every plain document.
     """
@@ -75,45 +81,59 @@ class DialogueEncoder:
         found: list[Stored | str] = []
         for (one, role), encoding in zip(sides, _encodings(self.tokenizer, texts), strict=True):
             ids_N = np.array(encoding.ids, np.uint32)
-            if role == ALONE and not self.answers_only:
-                weights_N, ends = np.ones(len(ids_N), np.uint8), 1
-            else:
-                answers = [(turn.first, turn.last) for turn in one.turns if turn.role == ANSWERS]
-                ends = int(one.turns[-1].role == ANSWERS)
-                weights_N = overlapping(_stretches(encoding), answers if role == ALONE else answers[-1:])
+            answers = [turn for turn in one.turns if turn.role == ANSWERS]
+            spans = [(turn.first, turn.last) for turn in answers]
+            weights_N = self._weights(_stretches(encoding), spans, [turn.learned for turn in answers], role)
+            last = one.turns[-1]
+            ends = int(last.role == ANSWERS and last.learned) if self.answers_only or role != ALONE else last.learned
             before = np.array([self.marks.start], np.uint32) if self.marks.start is not None else ids_N[:0]
             after = np.array([self.marks.end], np.uint32) if self.marks.end is not None else ids_N[:0]
             weights_N = np.concatenate(
                 [np.full(len(before), weights_N.all()), weights_N, np.full(len(after), ends)]
             ).astype(np.uint8)
-            found.append(Stored(np.concatenate([before, ids_N, after]), weights_N, role))
+            lost = ("tools",) if one.tools else ()
+            end = self.tokenizer.id_to_token(self.marks.end) if ends and self.marks.end is not None else None
+            counted = (end,) if end and last.role == ANSWERS else ()
+            found.append(Stored(np.concatenate([before, ids_N, after]), weights_N, role, counted, lost))
         return found
+
+    def _weights(
+        self, stretches_N2: NDArray[np.int64], spans: Sequence[Span], learned: Sequence[bool], role: int
+    ) -> NDArray[np.uint8]:
+        """Which tokens count. spans, learned: of every answer; where all count, of those alone that do not."""
+        if role != ALONE:
+            return overlapping(stretches_N2, spans[-1:])
+        if self.answers_only:
+            return overlapping(stretches_N2, [span for span, wanted in zip(spans, learned, strict=True) if wanted])
+        return 1 - overlapping(stretches_N2, [span for span, wanted in zip(spans, learned, strict=True) if not wanted])
 
     def _templated(self, sides: Sequence[tuple[Dialogue, int]]) -> list[Stored | str]:
         assert self.template is not None, "checked by encode"
         rendered: list[Rendered | str] = []
         for one, role in sides:
             try:
-                rendered.append(self.template.render(one.said, answers=self.answers_only or role != ALONE))
+                wanted = self.answers_only or role != ALONE or one.weighted
+                rendered.append(self.template.render(one.messages, one.tools, answers=wanted))
             except Refused as refused:
                 rendered.append(str(refused))
         whole = [one.text for one in rendered if isinstance(one, Rendered) and not one.forged]
         encodings = _encodings(self._with_special, whole)
         found: list[Stored | str] = []
-        for (_, role), one in zip(sides, rendered, strict=True):
+        for (side, role), one in zip(sides, rendered, strict=True):
             if isinstance(one, str):
                 found.append(one)
                 continue
+            learned = [turn.learned for turn in side.turns if turn.role == ANSWERS]
             if one.forged:
                 ids_N, stretches_N2 = self._in_parts(one)
             else:
                 encoding = next(encodings)
                 ids_N, stretches_N2 = np.array(encoding.ids, np.uint32), _stretches(encoding)
-            if role == ALONE and not self.answers_only:
-                weights_N = np.ones(len(ids_N), np.uint8)
-            else:
-                weights_N = overlapping(stretches_N2, one.answers if role == ALONE else one.answers[-1:])
-            found.append(Stored(ids_N, weights_N, role))
+            spans = one.answers or [(0, 0)] * len(learned)
+            weights_N = self._weights(stretches_N2, spans, learned, role)
+            ends = [end for end, wanted in zip(one.ends, learned, strict=False) if wanted]
+            ends = ends if role == ALONE else one.ends[-1:]
+            found.append(Stored(ids_N, weights_N, role, tuple(ends), tuple(one.lost.elements())))
         return found
 
     @cached_property

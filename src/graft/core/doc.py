@@ -1,7 +1,7 @@
 """The document table: the one noun that text is before it becomes tokens.
 
 Columns (Arrow schema `SCHEMA`, held in Daft data frames between stages and in Parquet on disk):
-    id         128-bit hash of the text, hexadecimal: equal texts have equal ids
+    id         128-bit hash of the canonical text, hexadecimal: equal texts have equal ids (see `canonical`)
     text       the text itself
     source     the name of the source it counts for ("domain", "general", ...)
     position   its place within its source, from 0: the order that every later stage keeps
@@ -16,6 +16,7 @@ Columns (Arrow schema `SCHEMA`, held in Daft data frames between stages and in P
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 
 import pyarrow as pa
 
@@ -36,8 +37,31 @@ SCHEMA = pa.schema(
 SPLITS = ("train", "validation", "test")
 
 
+BOM = "\ufeff"
+
+
+def canonical(text: str) -> str:
+    """What a text is known by: in Unicode's normal form C, without byte order marks, with "\\n" as its line ends.
+
+    Two files with the same words can differ in all three, by the system they were saved on. The text itself stays as
+    it is. NFC joins only what Unicode calls canonically equivalent: "\u00b2" and "2" stay different.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.isascii():
+        return text
+    if BOM in text:
+        text = text.replace(BOM, "")
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
 def doc_id(text: str) -> str:
-    """The identity of a text: BLAKE2b-128 of its UTF-8 bytes."""
+    """The identity of a text: that of its canonical form."""
+    return exact_id(canonical(text))
+
+
+def exact_id(text: str) -> str:
+    """BLAKE2b-128 of the UTF-8 bytes: for names and settings, where every character counts."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -47,7 +71,7 @@ def doc_row(
     """One row of the table as a dict; num_bytes -1 takes the length of the text."""
     size = len(text.encode("utf-8", "surrogatepass")) if num_bytes < 0 else num_bytes
     return {
-        "id": doc_id(text) if text else doc_id(f"{parent}\0{dropped}"),
+        "id": doc_id(text) if text else exact_id(f"{parent}\0{dropped}"),
         "text": text,
         "source": source,
         "position": position,

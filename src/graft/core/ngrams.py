@@ -1,7 +1,8 @@
 """Hashes of word n-grams, many documents at a time: what overlap between texts is measured in.
 
 A word is a run of letters, digits, marks and underscores, case ignored. Where a script writes no spaces between
-words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan), every character counts as a word.
+words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan), every character counts as a word. Texts are read in
+their canonical form (`graft.core.doc.canonical`): "é" is one word whether it is stored as one character or as two.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from graft.core.doc import canonical
 
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
@@ -44,7 +47,7 @@ def ngrams(texts: Sequence[str], n: int) -> tuple[Hashes, Indices]:
     """
     hashes: list[Hashes] = []
     owners: list[Indices] = []
-    for batch, indices in _batches(texts):
+    for batch, indices in _batches([canonical(text) for text in texts]):
         found, owner = _hashed(batch, n)
         hashes.append(found)
         owners.append(np.asarray(indices, np.int64)[owner])

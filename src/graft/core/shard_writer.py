@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +27,8 @@ from graft.core.shards import ALONE, NO_LABEL, weights_of
 class Run(NamedTuple):
     """S stored documents end to end: N tokens, who each document belongs to (a row of the table), its part in a pair.
 
-    weights_N, role_S: None where all tokens count, and where all documents stand alone.
+    weights_N, role_S: None where all tokens count, and where all documents stand alone. ends_S, lost_S: what `Stored`
+    has of each dialogue; empty where there is none.
     """
 
     ids_N: NDArray[np.uint32]
@@ -33,6 +36,8 @@ class Run(NamedTuple):
     owner_S: NDArray[np.int64]
     weights_N: NDArray[np.uint8] | None = None
     role_S: NDArray[np.int8] | None = None
+    ends_S: Sequence[tuple[str, ...]] = ()
+    lost_S: Sequence[tuple[str, ...]] = ()
 
     @classmethod
     def of_documents(cls, encoded: Encoded) -> Run:
@@ -51,6 +56,8 @@ class Run(NamedTuple):
             np.repeat(np.arange(len(stored_D)), [len(of) for of in stored_D]),
             None if weights_N.all() else weights_N,
             None if (role_S == ALONE).all() else role_S,
+            [one.ends for one in stored],
+            [one.lost for one in stored],
         )
 
     def keep(self, kept_S: NDArray[np.bool_]) -> Run:
@@ -64,6 +71,8 @@ class Run(NamedTuple):
             self.owner_S[kept_S],
             None if self.weights_N is None else self.weights_N[kept_N],
             None if self.role_S is None else self.role_S[kept_S],
+            [one for one, kept in zip(self.ends_S, kept_S, strict=False) if kept],
+            [one for one, kept in zip(self.lost_S, kept_S, strict=False) if kept],
         )
 
     @property
@@ -122,6 +131,9 @@ class ShardWriter:
             index["counted"] = run.counted_S
         if self.labels:
             index["label"] = self._labels(shard["notes"].to_pylist())[run.owner_S]
+        if any(run.ends_S) or any(run.lost_S):
+            counted = {"ends": Counter(chain(*run.ends_S)), "lost": Counter(chain(*run.lost_S))}
+            write_whole(turns_of(Path(f"{stem}.bin")), json.dumps(counted))
         with whole(Path(f"{stem}.bin")) as out:
             out.write(run.ids_N.astype(self.dtype).data)
         if run.weights_N is not None:
@@ -150,6 +162,11 @@ class ShardWriter:
         number = {name: place for place, name in enumerate(self.labels)}
         found = [json.loads(one).get("label") if '"label"' in one else None for one in notes]
         return np.array([NO_LABEL if label is None else number[label] for label in found], np.int32)
+
+
+def turns_of(shard: Path) -> Path:
+    """The file beside a shard that counts what ends the answers of its dialogues, and what they lost."""
+    return shard.with_suffix(".turns.json")
 
 
 def with_marks(encoded: Encoded, marks: Marks) -> Encoded:

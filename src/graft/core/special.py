@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from graft.core.base import Base
 from graft.core.errors import UsageError
-from graft.core.weight_files import read_json
+from graft.core.named_tokens import named_tokens
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-NOTED = ("tokenizer_config.json", "special_tokens_map.json")  # where they are named
 SENTINEL = re.compile(r"<extra_id_(\d+)>")  # T5's: <extra_id_0> stands for the first span of a piece
 
 
@@ -51,11 +49,13 @@ def special_ids(base: Base) -> list[int]:
     return sorted(number for number in every if number is not None)
 
 
+def unknown_id(base: Base) -> int | None:
+    """The id that unknown words are read as; None where there is none."""
+    text = getattr(base.tokenizer.model, "unk_token", None)
+    found = base.tokenizer.token_to_id(text) if isinstance(text, str) else None
+    return _named(base, "unk_token") if found is None else found
+
+
 def _named(base: Base, name: str) -> int | None:
-    for file in NOTED:
-        path = base.folder / file
-        said: Any = read_json(path).get(name) if path.exists() else None
-        content = said.get("content") if isinstance(said, dict) else said
-        if content:
-            return base.tokenizer.token_to_id(content)
-    return None
+    text = named_tokens(base.folder).get(name)
+    return base.tokenizer.token_to_id(text) if text else None

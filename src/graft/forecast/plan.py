@@ -370,8 +370,9 @@ def _with_turns(job: Stream, there: list[Artifact], complete: bool, store: Store
         measured=measured,
     )
     each = sum(count for _, count in one.tested.values())
-    shared = len(trainings) / max(1, len(one.demand.shapes) and sum(map(len, one.demand.shapes.values())))  # type: ignore[union-attr]
-    looked = _looked(one, "look") * shared * SCORE_TO_TRAIN
+    assert one.demand is not None
+    left = max(0, len(trainings) - done["train"]) / max(1, sum(map(len, one.demand.shapes.values())))
+    looked = _looked(one, "look") * left * SCORE_TO_TRAIN
     seconds = {} if any(kind == "tokens" for kind in names.values()) else until_tokens(sources, pace, done)
     seconds |= {"train": (sum(one.shape.tokens for one in trainings[done["train"] :]) + looked) / pace}
     seconds |= {

@@ -20,6 +20,7 @@ from graft.jobs.extend import Extend
 from graft.jobs.pretrain import Pretrain
 from graft.jobs.stream import GENERAL, Stream
 from graft.readers import hub
+from graft.readers.folder import kinds_of
 from graft.readers.opened import COMPRESSIONS
 from graft.readers.part import Part
 from graft.stages.curate import curate
@@ -128,7 +129,7 @@ def _in_part(source: SourceForecast, paths: Sequence[str], part: Part | None, jo
     )
 
 
-def _of_ledger(ledger: Ledger, name: str, paths: list[str], unread: Mapping[str, int] | None = None) -> SourceForecast:
+def _of_ledger(ledger: Ledger, name: str, paths: list[str]) -> SourceForecast:
     """What was counted of a source; where no tokenizer has read it yet, its tokens by rule of thumb."""
     read, fates = ledger.read[name], ledger.fates[name]
     splits = {split: fates[split] for split in SPLITS if split in fates}
@@ -142,7 +143,6 @@ def _of_ledger(ledger: Ledger, name: str, paths: list[str], unread: Mapping[str,
         dropped={fate: amount.documents for fate, amount in fates.items() if fate not in SPLITS and amount.documents},
         exact=True,
         split_documents={split: splits[split].documents if split in splits else 0 for split in SPLITS},
-        unread=dict(unread or {}),
     )
 
 
@@ -167,13 +167,11 @@ def _counted(job: Job, base: Any, replay: float | None) -> dict[str, SourceForec
         else:  # one by one: what becomes of them together is not known before all are read
             parts = [curate({name: one}, job.curate, store=store) for name, one in docs.items()]
             return {
-                name: _of_ledger(
-                    _tokens(job, base, part, store).ledger, name, list(job.sources[name]), _unread(intakes[name])
-                )
+                name: _of_ledger(_tokens(job, base, part, store).ledger, name, list(job.sources[name]))
                 for name, part in zip(docs, parts, strict=True)
             }
         ledger = _tokens(job, base, made, store).ledger
-    return {name: _of_ledger(ledger, name, list(job.sources[name]), _unread(intakes[name])) for name in docs}
+    return {name: _of_ledger(ledger, name, list(job.sources[name])) for name in docs}
 
 
 def _tokens(job: Job, base: Any, corpus: Artifact, store: Store) -> Artifact:
@@ -203,7 +201,9 @@ def _text_expected(intake: Intake) -> float:
 
 
 def _unread(intakes: Sequence[Intake]) -> dict[str, int]:
-    return dict(sum((one.found.skipped for one in intakes), Counter[str]()))
+    skipped = sum((one.found.skipped for one in intakes), Counter[str]())
+    kinds = (kind for one in intakes for kind in kinds_of(one.found.unread).values())
+    return dict(skipped + Counter(f"unread kind: {kind}" for kind in kinds))
 
 
 def _sampled(job: Adapt, base: Any) -> SourceForecast:

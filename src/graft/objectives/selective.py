@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
 from graft.core.tally import Tally
-from graft.tensors.wide import wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +69,8 @@ class Selective:
 
 def _largest(excess_BT: Tensor, counted_BT: Tensor, share: float) -> Tensor:
     """True for the ceil(share * counted) largest of each row's counted tokens."""
+    from graft.tensors.wide import wide
+
     counted_B1 = counted_BT.sum(1, keepdim=True).to(wide(counted_BT.device))
     little = 1e-9 if counted_B1.dtype.itemsize == 8 else 1e-4
     kept_B1 = (counted_B1 * share - little).ceil()  # 0.1 * 30 is 3, not a little more

@@ -46,6 +46,7 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
     blame is empty where that probe was left out.
     """
     old, new = read_evidence(materials.before), read_evidence(materials.after)
+    changes = json.loads((materials.findings / "forgetting.json").read_text(encoding="utf-8"))
     return {
         "summary": summary,
         "notes": summary["notes"],
@@ -55,7 +56,7 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
         "training": materials.trained.facts,
         "curve": read_curve(materials.trained),
         "run": materials.trained.name,
-        "changes": json.loads((materials.findings / "forgetting.json").read_text(encoding="utf-8")),
+        "changes": [row | {"verdict": summary[row["source"]]["verdict"]} for row in changes],
         "blame": read_blame(materials.findings, list(old)),
         "documents": sample_documents(old, new, materials.corpus),
         "scored": materials.after.facts["scored"],

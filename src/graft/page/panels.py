@@ -45,6 +45,8 @@ UNREAD_KIND = "dropped: unread kind: "
 UNREAD = "not read: files of this kind are not opened"
 
 KINDS = {
+    "runtime": "the precision of the job, as it was decided when it began",
+    "speed": "how fast this machine trains and scores, and the tokens that fit into the time",
     "docs": "documents read from files, or sampled from the base",
     "corpus": "documents cleaned and split",
     "tokens": "token shards",

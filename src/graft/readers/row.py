@@ -18,8 +18,10 @@ def from_row(row: object, fields: Fields, parent: str, raw_bytes: int, seen: int
         return Piece("", parent, raw_bytes, seen, NO_FIELD)
     row = cast("dict[str, Any]", row)
     text, notes = row.get(fields.text), dict[str, Any]()
-    if text is None:
+    if text is None or text == "":
         spoken = dialogue_in(row)
+        if spoken is None and text == "":
+            return piece(text, parent, seen)
         if spoken is None:
             return Piece("", parent, raw_bytes, seen, NO_FIELD, fields=tuple(map(str, row)))
         if isinstance(spoken, str):

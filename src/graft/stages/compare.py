@@ -82,7 +82,7 @@ def _build(
         "tokens": trained.facts["tokens"],
         "rate": trained.facts["shape"]["rate"],
         "seed": trained.manifest["settings"]["seed"],
-        "runtime": trained.facts["runtime"],
+        "runtime": trained.facts.get("runtime", {}),
         "notes": list(dict.fromkeys([*notes, *_lacking(rows), *_larger(rows, seen["trained"]), *noted])),
     }
     (draft / "summary.json").write_text(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow.parquet as pq
 
 from graft.core.artifact import Artifact, Draft, Store, digest
-from graft.core.base import GENERATION, TOKENIZER_FILES, Base
+from graft.core.base import TOKENIZER_FILES, Base
 from graft.core.encoder import Encoder
 from graft.core.errors import FaultError, UsageError
 from graft.core.merges import Learned, count_words, learn
+from graft.core.named_tokens import named_ids
 from graft.core.progress import Progress
 from graft.core.settings import check_choices
 from graft.core.spelling import Spelling, with_merges
@@ -135,12 +136,7 @@ def texts_of(corpus: Artifact, source: str, split: str) -> Iterator[str]:
 
 def _named_ids(base: Base) -> list[int]:
     """Token ids that the model's configuration names; some name one that the tokenizer does not have."""
-    path = base.folder / GENERATION
-    named: list[int] = []
-    for key, value in [*base.config.items(), *(read_json(path).items() if path.exists() else ())]:
-        if key.endswith("_token_id"):
-            named += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
-    return named
+    return sorted(named_ids(base.config) | named_ids(base.generation))
 
 
 def _some_texts(corpus: Artifact) -> list[str]:

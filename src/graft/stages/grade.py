@@ -118,7 +118,7 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
         "against": graded.against or None,
         "measure": settings.measure,
         "suites": list(graded.suites),
-        "runtime": graded.answers.facts["runtime"],
+        "runtime": graded.answers.facts.get("runtime", {}),
         "notes": list(dict.fromkeys([*graded.notes, *habits.notes(names, settings.same), *notes_of(graded, lone)])),
         "all": whole,
         "macro": macro,

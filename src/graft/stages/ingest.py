@@ -18,6 +18,7 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.errors import UsageError, nearest
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Amount
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress
 from graft.embedded import text as embedded
 from graft.readers import folder, hub
@@ -26,7 +27,6 @@ from graft.readers.folder import ALLOWED, Listing, counted_kinds, kinds_of, list
 from graft.readers.part import Part
 from graft.readers.piece import SAMPLED_OUT, UNREAD_KIND, Fields, File, Piece
 from graft.readers.seen import Seen
-from graft.stages.tell import tell_notes
 
 TABLE = "docs.parquet"
 BATCH_BYTES = 32_000_000  # of text held before it is written as a row group
@@ -204,8 +204,8 @@ def _identity(intake: Intake, prints: Fingerprints) -> str:
         names += "\n" + "\n".join(f"{one.name} {one.size} not read" for one in intake.left)
         names += "\n".join(f"{one.every} {one.first}" for one in intake.found.files)
     unread = "\n".join(f"{file.size} {file.name}" for file in intake.found.unread)
-    told = f" without {doc.doc_id(unread)}" if unread else ""
-    return f"{prints.of([file.path for file in intake.found.files])} {doc.doc_id(names)}{told}"
+    told = f" without {doc.exact_id(unread)}" if unread else ""
+    return f"{prints.of([file.path for file in intake.found.files])} {doc.exact_id(names)}{told}"
 
 
 def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draft) -> None:
@@ -244,7 +244,7 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
         "skipped": dict(sorted(skipped.items())),
         "embedded": {intake.path: intake.embedded.facts for intake in intakes if intake.embedded},
         "first_lost": found.first_lost,
-        "part": _part(intakes, found),
+        **({"part": part} if (part := _part(intakes, found)) else {}),
         "dialogues": found.noted["dialogue"],
         "pairs": found.noted["rejected"],
         "labelled": found.noted["label"],

@@ -79,7 +79,7 @@ def judge(
     scored = start.facts["scored"]
     fewer = narrower({name: (one["documents"], one["documents_of_split"]) for name, one in scored.items()})
     whole = {
-        "runtime": start.facts["runtime"],
+        "runtime": start.facts.get("runtime", {}),
         "base": base,
         "paths": dict(paths or {}),
         "notes": [*notes, *([fewer] if fewer else [])],
@@ -137,9 +137,10 @@ def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
             row[f"{measure}_intervals"] = {name: found["interval"] for name, found in metrics.items()}
             row[f"{measure}_spreads"] = {name: found["spread"] for name, found in metrics.items()}
         rows[key_of(label)] = row | {key: one[key] for key in ("flips", "against", "tied", "suite", "cost")}
-    keys = ("runtime", "base", "domains", "seeds", "documents", "tokens_scored", "start", "suite")
+    keys = ("base", "domains", "seeds", "documents", "tokens_scored", "start", "suite")
     return {
         "verdict": sentence(told),
+        "runtime": told.get("runtime", {}),
         **{key: told[key] for key in keys},
         "notes": [*told["notes"], *_cautions(told)],
         "runs": rows,

@@ -103,9 +103,8 @@ def machine() -> str:
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        found = [
-            line for line in cpuinfo.read_text().splitlines() if line.startswith(("model name", "Model", "CPU part"))
-        ]
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        found = [line for line in lines if line.startswith(("model name", "Model", "CPU part"))]
         model = found[0].partition(":")[2].strip() if found else ""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     names = ("OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from graft.core.artifact import Artifact, Draft, Store
-from graft.core.certainty import measured_once
+from graft.core.certainty import check_lost_share, too_much_lost, undecided
 from graft.core.errors import UsageError
 from graft.core.runtime import described
 from graft.page.contrasted import render_contrast
@@ -29,11 +29,13 @@ class Present:
     title: str = "Comparison of two models"
     documents: int = 300  # most that are on the page; the rest is counted
     spans: int = 60_000  # most coloured stretches of all documents together: about 30 bytes of page each
+    lost_share: float = 0.05  # of a text that a tokenizer may lose; above it there is no verdict on it
 
     def __post_init__(self) -> None:
         for name in ("documents", "spans"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}", allowed="1 or more")
+        check_lost_share(self.lost_share)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def present(shown: Shown, settings: Present = Present(), *, store: Store) -> Art
 
 
 def _build(draft: Draft, shown: Shown, settings: Present) -> None:
-    summary = summarize(shown)
+    summary = summarize(shown, settings.lost_share)
     (draft / "summary.json").write_text(
         json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8"
     )
@@ -72,11 +74,19 @@ def _build(draft: Draft, shown: Shown, settings: Present) -> None:
     draft.facts |= {"verdict": summary["verdict"], "documents_shown": len(facts["documents"])}
 
 
-def summarize(shown: Shown) -> dict[str, Any]:
-    """The outcome in numbers, by text; changes relative, intervals 95 %. See `graft.stages.contrast` for the rows."""
+def summarize(shown: Shown, lost_share: float = Present.lost_share) -> dict[str, Any]:
+    """The outcome in numbers, by text; changes relative, intervals 95 %. See `graft.stages.contrast` for the rows.
+
+    Where one of the tokenizers loses more than `lost_share` of a text there is no verdict on it. Of models that read
+    the same tokens only unknown words count as lost: what else is made alike is so for both.
+    """
     texts = json.loads((shown.contrast / "texts.json").read_text(encoding="utf-8"))
     left_out = _by_source(shown, "left_out")
+    sort = "unknown" if shown.contrast.facts["shared"] else "all"
     for name, row in texts.items():
+        lost = max(one.facts.get("lost_text", {}).get(name, {}).get(sort, 0.0) for one in shown.tokens)
+        if lost > lost_share:
+            row["verdict"] = too_much_lost(lost)
         row["sentence"] = sentence(f"{name} (reference)" if name == shown.reference else name, row)
         row["without"] = {
             one["left_out"]: {key: one[key] for key in ("change", "interval", "verdict", "share", "count")}
@@ -84,7 +94,7 @@ def summarize(shown: Shown) -> dict[str, Any]:
         }
     return {
         "verdict": " ".join(row["sentence"] for row in texts.values()),
-        "runtime": shown.seen[1].facts["runtime"],
+        "runtime": shown.seen[1].facts.get("runtime", {}),
         "before": shown.models[0],
         "after": shown.models[1],
         "unit": "token" if shown.contrast.facts["shared"] else "span",
@@ -113,7 +123,7 @@ def sentence(name: str, row: Mapping[str, Any]) -> str:
         "improved": f"{name} is predicted better",
         "worse": f"{name} is predicted worse",
         "no change": f"{name} shows no certain change",
-    }.get(row["verdict"], measured_once(name))
+    }.get(row["verdict"], undecided(name, row["verdict"]))
     bits = row["bits_per_byte"]
     said = f"{head}: {bits['before']:.4f} → {bits['after']:.4f} bits per byte, {row['change']:+.1%}"
     if row["interval"] is None:
@@ -154,7 +164,7 @@ def _notes(shown: Shown, texts: Mapping[str, Mapping[str, Any]]) -> Iterator[str
                 f"Of {name}, {lost['documents']} documents, {lost['characters']} characters and {lost['marks']} end "
                 "marks were scored by one of the models alone, and are left out."
             )
-    for one in shown.seen:
+    for one in (*shown.tokens, *shown.seen):
         yield from one.facts.get("notes", ())
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graft.core.artifact import Artifact, Draft, Store
-from graft.core.certainty import measured_once
+from graft.core.certainty import check_lost_share, too_much_lost, undecided
 from graft.core.measuring import half_of_all, half_width, larger
 from graft.core.split import Split
 from graft.page.cautions import cautions
@@ -24,6 +24,10 @@ class Report:
     """How the report is made."""
 
     title: str = "Adaptation report"
+    lost_share: float = 0.05  # of a text that its tokenizer may read as unknown; above it there is no verdict on it
+
+    def __post_init__(self) -> None:
+        check_lost_share(self.lost_share)
 
 
 def report(materials: Materials, settings: Report = Report(), *, store: Store) -> Artifact:
@@ -39,7 +43,7 @@ def report(materials: Materials, settings: Report = Report(), *, store: Store) -
 
 
 def _build(draft: Draft, materials: Materials, settings: Report) -> None:
-    summary = summarize(materials)
+    summary = summarize(materials, settings.lost_share)
     (draft / "summary.json").write_text(
         json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8"
     )
@@ -66,7 +70,7 @@ def number_keys(sources: Sequence[str]) -> list[str]:
     return ["ratio", "steps", "rate", "seed", *(f"tokens.{source}" for source in sources), *rows]
 
 
-def summarize(materials: Materials) -> dict[str, Any]:
+def summarize(materials: Materials, lost_share: float = Report.lost_share) -> dict[str, Any]:
     """The outcome in numbers: losses in nats per token on `split`, changes relative, intervals 95 %.
 
     ratio: share of the trained tokens that were domain text. tokens: trained on, per source (0: only measured).
@@ -75,6 +79,10 @@ def summarize(materials: Materials) -> dict[str, Any]:
     changes = {
         row["source"]: row for row in json.loads((materials.findings / "forgetting.json").read_text(encoding="utf-8"))
     }
+    for name, row in changes.items():  # base and outcome read the same tokens, so that only unknown words count
+        lost = materials.tokens.facts.get("lost_text", {}).get(name, {}).get("unknown", 0.0)
+        if lost > lost_share:
+            row["verdict"] = too_much_lost(lost)
     split = split_of(materials)
     summary: dict[str, Any] = {
         "verdict": sentence(changes),
@@ -86,7 +94,7 @@ def summarize(materials: Materials) -> dict[str, Any]:
         "ratio": trained.facts["ratio"],
         "steps": trained.facts["shape"]["steps"],
         "rate": trained.facts["shape"]["rate"],
-        "runtime": trained.facts.get("runtime"),
+        "runtime": trained.facts.get("runtime", {}),
         "split": split,
         "general_text": provenance("general", materials),
         "notes": gather_notes(materials, changes),
@@ -115,7 +123,7 @@ def split_of(materials: Materials) -> str:
 
 def gather_notes(materials: Materials, changes: dict[str, dict[str, Any]]) -> list[str]:
     """What to know before quoting the outcome: of the job, of what was scored, and what stages noted; each once."""
-    stages = [materials.trained, materials.before, materials.after]
+    stages = [materials.tokens, materials.trained, materials.before, materials.after]
     stages += [materials.budgeted.choice, *materials.budgeted.walks] if materials.budgeted else []
     noted = [note for artifact in stages for note in artifact.facts.get("notes", ())]
     docs = {one.facts["source"]: one for one in materials.lineage if one.kind == "docs"}
@@ -133,8 +141,8 @@ def _larger(materials: Materials, changes: dict[str, dict[str, Any]]) -> list[st
 
 
 def _there(materials: Materials, name: str) -> int:
-    """Documents of the scored split, those that were not scored included."""
-    return int(materials.after.facts["scored"][name]["documents_of_split"])
+    """Documents of the scored split, those that were not scored included; 0 where the evidence does not tell."""
+    return int(materials.after.facts.get("scored", {}).get(name, {}).get("documents_of_split", 0))
 
 
 def _if_all(row: dict[str, Any], there: int) -> dict[str, Any]:
@@ -175,12 +183,12 @@ def sentence(changes: dict[str, dict[str, Any]]) -> str:
         "improved": f"The model improved on the domain: {_change(domain)}",
         "worse": f"The model became worse on the domain: {_change(domain)}",
         "no change": f"The domain shows no certain change: {_change(domain)}",
-    }.get(domain["verdict"], f"{measured_once('The domain')}: {_change(domain)}")
+    }.get(domain["verdict"], f"{undecided('The domain', domain['verdict'])}: {_change(domain)}")
     paid = {
         "worse": f"it paid with general text: {_change(general)}",
         "improved": f"general text improved too: {_change(general)}",
         "no change": f"general text shows no certain change: {_change(general)}",
-    }.get(general["verdict"], f"{measured_once('general text')}: {_change(general)}")
+    }.get(general["verdict"], f"{undecided('general text', general['verdict'])}: {_change(general)}")
     return f"{gained}; {paid}."
 
 

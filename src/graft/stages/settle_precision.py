@@ -8,9 +8,9 @@ from typing import Any, TypeVar, cast
 
 from graft.core.artifact import Artifact, Draft, NotMade, Store
 from graft.core.errors import UsageError
+from graft.core.notes import tell, tell_notes
 from graft.core.runtime import Computed, Precision, Runtime, runtime, slow_bf16
 from graft.core.settings import to_json
-from graft.stages.tell import tell, tell_notes
 
 T = TypeVar("T")
 FIELD = "precision"

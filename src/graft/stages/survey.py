@@ -118,7 +118,7 @@ def _samples(intake: Intake, budget: int, settings: Ingest) -> Iterator[Sample]:
         one = replace(intake, embedded=thinned)
         yield Sample(thinned.size_read, MEASURED * budget, one.pieces(settings.fields))
         return
-    files = sorted(intake.found.files, key=lambda file: doc.doc_id(file.name))
+    files = sorted(intake.found.files, key=lambda file: doc.exact_id(file.name))
     allowance = max(1, MEASURED * budget // min(len(files), SAMPLED_FILES))
     for file in files:
         one = replace(intake, found=Listing([replace(file, limit=allowance)]))

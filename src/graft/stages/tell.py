@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from functools import cache
 
 import pyarrow.parquet as pq
 
 from graft.core.artifact import Artifact
+from graft.core.notes import tell, tell_notes
 
-
-def tell_notes(notes: Iterable[str]) -> None:
-    """Each note once on standard error, however many stages come to it."""
-    for note in notes:
-        tell(f"note: {note}")
-
-
-@cache
-def tell(words: str) -> None:
-    """A line on standard error, once in a process."""
-    sys.stderr.write(f"graft: {words}\n")
+__all__ = ["by_place", "places", "tell", "tell_notes"]
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,15 +18,18 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.dialogue import Dialogue
 from graft.core.dialogue_encoder import REFUSED, DialogueEncoder
-from graft.core.doc import SPLITS, doc_id
+from graft.core.doc import SPLITS, exact_id
 from graft.core.encoder import Encoder
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.ledger import Amount
+from graft.core.lost_text import CHARACTERS, DOCUMENTS, LostText, keeps_all, lost_notes, lost_text
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress
 from graft.core.settings import check_choices
 from graft.core.shard_writer import ShardWriter
 from graft.core.shards import TokenSource
+from graft.core.special import unknown_id
 from graft.core.template import Refused, Template
 
 COLUMNS = ["text", "position", "num_bytes", "split", "dropped", "notes"]
@@ -74,7 +79,7 @@ def tokenize(corpus: Artifact, base: Base, settings: Tokenize = Tokenize(), *, s
     inputs = {"corpus": corpus, "tokenizer": base.tokenizer_fingerprint(store.prints)}
     written = chat_template(base, settings.template) if settings.chat == "template" else None
     if written:
-        inputs["template"] = doc_id(written.identity)
+        inputs["template"] = exact_id(written.identity)
     return store.make(
         "tokens",
         settings,
@@ -100,15 +105,18 @@ def sources(tokens: Artifact) -> dict[str, TokenSource]:
 def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, written: Template | None) -> None:
     size = base.tokenizer.get_vocab_size(with_added_tokens=True)
     names = list(corpus.facts["sources"])
-    labels = _look_through(corpus, settings)
+    labels, weighted, tools = _look_through(corpus, settings)
+    spoken = settings.for_dialogues or weighted
     dtype = _dtype(base, size)
     said = {"dtype": dtype, "start": base.marks.start, "end": base.marks.end}
     write_whole(draft / "tokens.json", json.dumps(said | ({"labels": labels} if labels else {})))
     draft.facts |= {"sources": names, "vocabulary": size, "base": base.name}
     base.tokenizer.encode_special_tokens = True
     dialogues = DialogueEncoder(base.tokenizer, base.marks, written, settings.count == "answers", settings.pairs)
+    whole = keeps_all(base.tokenizer)
+    lost: dict[str, LostText] = {}
     writer = ShardWriter(Encoder(base.tokenizer), base.marks, dtype, labels)
-    if settings.for_dialogues:
+    if spoken:
         writer.dialogues = dialogues
     for source in names:
         progress = Progress(f"tokenize {source}", corpus.ledger.read[source].bytes)
@@ -116,6 +124,8 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
         tokens = Amount()
         with pq.ParquetFile(corpus / f"{source}.parquet") as file:
             for number, shard in enumerate(_cut(file, settings.shard_bytes)):
+                if not whole:
+                    lost[source] = lost.get(source, LostText()) + _lost_of(base, shard)
                 ledger = writer.write(f"{draft / source}-{number:05}", source, shard)
                 for fate, amount in ledger.fates[source].items():
                     draft.ledger.settle(source, fate, amount)
@@ -123,7 +133,19 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
                 progress.advance(ledger.read[source].bytes)
         draft.ledger.enter(source, tokens)
         progress.close()
-    if settings.for_dialogues:
+    turns = _turns(draft.path, names)
+    if tools and not spoken:
+        turns["lost"]["tools"] += tools
+    draft.facts |= {key: dict(count) for key, count in turns.items() if count}
+    if lost:
+        draft.facts["lost_text"] = {name: one.shares for name, one in lost.items()}
+    notes = lost_notes(base.name, draft.facts.get("lost_text", {}))
+    by = "the chat template" if written else "the plain form of a dialogue"
+    notes += turn_notes(turns["ends"], turns["lost"], by)
+    if notes:
+        draft.facts["notes"] = notes
+        tell_notes(notes)
+    if spoken:
         _require_rest(draft, corpus, written)
         draft.facts["counted"] = {name: _counted(TokenSource(draft.path, name)) for name in names}
     if labels:
@@ -141,10 +163,43 @@ def _counted(source: TokenSource) -> dict[str, int]:
     }
 
 
-def _look_through(corpus: Artifact, settings: Tokenize) -> list[str]:
-    """The labels of all documents, sorted. Errors: UsageError where the settings are for what no document is."""
+def _lost_of(base: Base, shard: pa.Table) -> LostText:
+    """What the tokenizer loses of some documents of a shard, evenly spread over it."""
+    kept = [row for row, dropped in enumerate(shard["dropped"].to_pylist()) if not dropped]
+    rows = kept[:: max(1, len(kept) // DOCUMENTS)][:DOCUMENTS]
+    some = [shard["text"][row].as_py()[:CHARACTERS] for row in rows]
+    return lost_text(base.tokenizer, some, unknown_id(base))
+
+
+def _turns(folder: Path, names: Sequence[str]) -> dict[str, Counter[str]]:
+    """Of all shards: what ends the answers that count, and what dialogues lost."""
+    found = {"ends": Counter[str](), "lost": Counter[str]()}
+    for name in names:
+        for path in sorted(folder.glob(f"{name}-*.turns.json")):
+            for key, count in json.loads(path.read_text("utf-8")).items():
+                found[key].update(count)
+    return found
+
+
+def turn_notes(ends: Mapping[str, int], lost: Mapping[str, int], by: str) -> list[str]:
+    """In words, what a template leaves out, and answers that no token ends. by: what writes the dialogues."""
+    notes = [f"{by} leaves out {name} {count:,} times" for name, count in sorted(lost.items())]
+    if unended := ends.get("", 0):
+        notes.append(
+            f"{by} ends {unended:,} of {sum(ends.values()):,} answers with no special token: there the model does not "
+            "learn where to stop. A template that writes one after every answer teaches that."
+        )
+    return notes
+
+
+def _look_through(corpus: Artifact, settings: Tokenize) -> tuple[list[str], bool, int]:
+    """The labels of all documents, sorted; whether some answer has weight 0; dialogues with descriptions of tools.
+
+    Errors: UsageError where the settings are for what no document is.
+    """
     labels: set[str] = set()
-    dialogues = pairs = 0
+    dialogues = pairs = tools = 0
+    weighted = False
     for source in corpus.facts["sources"]:
         with pq.ParquetFile(corpus / f"{source}.parquet") as file:
             for batch in file.iter_batches(columns=["notes"]):
@@ -152,7 +207,10 @@ def _look_through(corpus: Artifact, settings: Tokenize) -> list[str]:
                     found = json.loads(notes)
                     labels.update([found["label"]] if "label" in found else [])
                     dialogues += dialogue.NOTE in found
-                    pairs += "rejected" in found.get(dialogue.NOTE, {})
+                    note = found.get(dialogue.NOTE, {})
+                    pairs += "rejected" in note
+                    tools += "tools" in note
+                    weighted = weighted or any(turn[4:] == [False] for turn in note.get("turns", ()))
     where = ", ".join(map(str, corpus.facts["sources"]))
     if settings.for_dialogues and not dialogues:
         raise UsageError(
@@ -168,7 +226,7 @@ def _look_through(corpus: Artifact, settings: Tokenize) -> list[str]:
             allowed="rows with chosen and rejected, without the text field",
             do="set pairs to false",
         )
-    return sorted(labels)
+    return sorted(labels), weighted, tools
 
 
 def _says_more(notes: str) -> bool:
@@ -201,7 +259,7 @@ def _refusal(corpus: Artifact, source: str, written: Template) -> str:
         one = None if row["dropped"] else Dialogue.noted(row["text"], row["notes"])
         try:
             for side in [one, one.worse] if one and one.rejected is not None else [one] if one else []:
-                written.render(side.said)
+                written.render(side.messages, side.tools)
         except Refused as refused:
             return str(refused)
     return "it does not say why"

@@ -13,8 +13,10 @@ from graft.core.artifact import Artifact, Draft
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
+from graft.core.named_tokens import GENERATION
 from graft.core.runtime import Computed, computed
 from graft.core.shards import TokenSource
+from graft.core.weight_files import read_json
 from graft.stages.settle_precision import recorded
 from graft.stages.tell import by_place, tell_notes
 from graft.stages.tokenize import sources
@@ -49,6 +51,7 @@ class Training:
             if rank() == 0:
                 write_whole(draft / "model" / "training.json", json.dumps(self.notes_for_next(run), indent=1))
                 self._keep_template(draft / "model")
+                notes = [*notes, *self._stop_where_answers_end(draft / "model")]
             draft.facts |= {
                 "base": self.base.name,
                 "runtime": recorded(computed(self.settings.precision)),
@@ -62,6 +65,26 @@ class Training:
         said = self.tokens.manifest["settings"]
         if said.get("chat") == "template" and said.get("template"):
             write_whole(model / "chat_template.jinja", said["template"])
+
+    def _stop_where_answers_end(self, model: Path) -> list[str]:
+        """What ends an answer was trained, so generation has to stop there. Returns: that it does, in words."""
+        ends = [end for end in self.tokens.facts.get("ends", {}) if end]
+        trained = [number for end in ends if (number := self.base.tokenizer.token_to_id(end)) is not None]
+        path = model / GENERATION
+        if not trained or not path.exists():
+            return []
+        config = read_json(path)
+        named: Any = config.get("eos_token_id", self.base.config.get("eos_token_id"))
+        known: list[int] = named if isinstance(named, list) else [] if named is None else [named]
+        more = [number for number in trained if number not in known]
+        if not more:
+            return []
+        config["eos_token_id"] = [*known, *more]
+        write_whole(path, json.dumps(config, indent=2))
+        return [
+            f"the answers end in {' and '.join(ends)}, so {GENERATION} of the outcome stops there too: eos_token_id is "
+            f"{config['eos_token_id']}, and was {named}"
+        ]
 
     def notes_for_next(self, run: Run) -> dict[str, Any]:
         """What a training that starts from the outcome wants to know: the rate it stopped at, and the peak of the

@@ -11,9 +11,10 @@ from graft.core.frames import DataFrame, mark, usable
 class ExactDuplicates:
     """Keep the first of every group of equal texts, over all sources.
 
-    Equal means equal ids, that is the same characters; first means the first in the order in which the sources were
-    given, then by position. A text that two sources share counts for the first. Texts that differ in a single
-    character are no duplicates here; where they fall into different splits, `overlap` sees them.
+    Equal means equal ids: the same characters, up to Unicode normalisation (NFC), byte order marks and line ends.
+    First means the first in the order in which the sources were given, then by position. A text that two sources share
+    counts for the first. Texts that differ in any other character are no duplicates here; where they fall into
+    different splits, `overlap` sees them.
     """
 
     def __call__(self, docs: DataFrame) -> DataFrame:
