@@ -72,6 +72,9 @@ class Base:
         """Itself, when everything an adaptation needs is there and can be read; weights are not read, headers are."""
         if not (self.folder / "config.json").exists():
             raise UsageError("no config.json in the model folder", where=str(self.folder), allowed=FORM)
+        for name in NOTES:
+            if (self.folder / name).exists() and not (self.folder / name).is_file():
+                raise UsageError("this is no file", where=str(self.folder / name), allowed="a file of a model")
         if not self.config:
             raise UsageError("the config says nothing", where=str(self.folder / "config.json"), allowed=FORM)
         if not any((self.folder / file).exists() for file in VOCABULARIES):
@@ -123,12 +126,17 @@ class Base:
         return hub_model.count_weights(self.hub) if self.hub else sum(map(count_weights, self.weight_files))
 
     @property
+    def num_tensors(self) -> int:
+        """Stored tensors; 0 where they were left on the hub."""
+        return len(self.shapes)
+
+    @property
     def window(self) -> int:
         """The longest row the model can read, in tokens: by the classes of its family, else by its own tables."""
-        return window_of(self.config, self._shapes)
+        return window_of(self.config, self.shapes)
 
     @cached_property
-    def _shapes(self) -> dict[str, list[int]]:
+    def shapes(self) -> dict[str, list[int]]:
         """Of the stored weights, by their names; none where they were left on the hub."""
         files = [] if self.hub else self.weight_files
         return {name: shape for path in files for name, shape in weight_shapes(path).items()}
@@ -146,6 +154,12 @@ class Base:
         Errors: UsageError when it cannot be read.
         """
         found = self._own_tokenizer() if (self.folder / "tokenizer.json").exists() else self._converted_tokenizer()
+        if not found.get_vocab_size(with_added_tokens=False):
+            raise UsageError(
+                "the tokenizer has an empty vocabulary: no text has a token",
+                where=str(self.folder),
+                do="put back the tokenizer files of the model",
+            )
         found.no_truncation()
         found.no_padding()
         self._more_special.extend(self._called_special_elsewhere(found))
@@ -202,7 +216,7 @@ class Base:
 
         there = ", ".join(name for name in VOCABULARIES if (self.folder / name).exists())
         try:
-            return AutoTokenizer.from_pretrained(str(self.folder), use_fast=True).backend_tokenizer
+            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False).backend_tokenizer
         except Exception as error:  # ImportError, ValueError, OSError, KeyError ...: as many as there are types
             raise UsageError(
                 f"transformers makes no fast tokenizer of {there}: {_brief(error)}",

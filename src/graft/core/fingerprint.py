@@ -81,6 +81,15 @@ class Fingerprints:
                 break
         return content
 
+    def holds(self, fact: str) -> bool:
+        """Was this noted of some content before?"""
+        return fact in self.known
+
+    def note(self, fact: str) -> None:
+        """Remember what was found out of a content, in words that name it; only where files may be read."""
+        if self.may_read:
+            self._remember({fact: ["", ""]})
+
     def _remember(self, new: dict[str, list[str]]) -> None:
         """Add to the memory what was found, beside what other processes have added to it meanwhile."""
         with naming_full_disk(self.memory):

@@ -28,7 +28,8 @@ def kind_of(config: Mapping[str, Any]) -> Kind:
     """As config.json says it: is_encoder_decoder, else the class it was saved from, else a decoder."""
     if config.get("is_encoder_decoder"):
         return "encoder-decoder"
-    names = config.get("architectures") or ()
+    said = config.get("architectures")
+    names = said if isinstance(said, list) else ()
     if not config.get("is_decoder") and any(str(name).endswith(ENCODERS) for name in names):
         return "encoder"
     return "decoder"

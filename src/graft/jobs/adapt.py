@@ -25,6 +25,7 @@ from graft.readers.part import Part
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.examine import Examine, examine
+from graft.stages.find_base import find_base
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.measured import Demand
@@ -128,11 +129,11 @@ class Adapt:
 
         replay: largest share of general text among the trainings; None: that of the settings.
         """
-        base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
+        base = find_base(self.base, store)
         check_kind(base, self.train.objective)
         check_windows(self, base)
         for name in filter(None, teachers_of(self.train.objective)):  # one that is not there is said before any work
-            Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch)
+            find_base(name, store)
         domain = ingest(self.domain, "domain", self.ingest, store=store)
         part = self.part(kept_bytes(domain), self.replay if replay is None else replay)
         docs = {"domain": domain, "general": self._general(base, part, store)}

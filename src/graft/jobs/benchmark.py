@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.outlet import check_out, put_out
 from graft.core.windows import check_windows
 from graft.jobs.adapt import Outcome
 from graft.stages.answer import Answer, answer
+from graft.stages.find_base import find_base
 from graft.stages.grade import Grade, Graded, grade, number_keys
 from graft.stages.settle_precision import settle_precision
 
@@ -59,7 +59,7 @@ class Benchmark:
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
         names = [self.model, *([self.against] if self.against else [])]
-        bases = [Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch) for name in names]
+        bases = [find_base(name, store) for name in names]
         for base in bases:
             check_windows(self, base)
         window = self.answer.window or min(base.window for base in bases)  # the same for both

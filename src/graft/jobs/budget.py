@@ -20,6 +20,7 @@ from graft.jobs.adapt import PAGES, Adapt, Outcome, Prepared, Text
 from graft.page.budgeted import Budgeted
 from graft.stages.choose import Choose, choose
 from graft.stages.evaluate import evaluate
+from graft.stages.find_base import find_base
 from graft.stages.measure_speed import Limit
 from graft.stages.measured import Demand, settle_limits
 from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
@@ -134,10 +135,10 @@ class Budget:
     def make(self, store: Store) -> tuple[list[Artifact], Base | None]:
         """Every artifact in the order in which it is made, the report last, and the model that is handed over."""
         began = time.monotonic()
+        base = find_base(self.base, store)
         if self.adapt.train.tokens:  # what cannot work is said before any work
-            base = Base.find(self.base, weights=False, local_only=not store.may_fetch)
             self._sized(self.adapt.train, base, self.adapt.train.tokens)
-        check_windows(self, Base.find(self.base, weights=False, local_only=not store.may_fetch))
+        check_windows(self, base)
         text = self.adapt.read(store, replay=1 - min(self.pilots.ratios))
         job, shape, text = self.settled(text, store, began)
         return job._make(text, shape, self._available(text), store)

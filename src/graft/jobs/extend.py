@@ -20,6 +20,7 @@ from graft.stages.compare import Compare, compare, number_keys
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.extend import Growth, extend
+from graft.stages.find_base import find_base
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.measured import Demand
 from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
@@ -120,7 +121,7 @@ class Extend:
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made: the base's own first."""
         began = time.monotonic()
-        base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
+        base = find_base(self.base, store)
         check_windows(self, base)
         docs = {"domain": ingest(self.domain, "domain", self.ingest, store=store)}
         part = self.part(kept_bytes(docs["domain"]), self.replay)

@@ -34,6 +34,7 @@ from graft.readers.part import Part
 from graft.stages.answer import Answer, answer, find_suites
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
+from graft.stages.find_base import find_base
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.judge import Judge, judge, stream_keys
@@ -139,7 +140,7 @@ class Stream:
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
         began = time.monotonic()
-        base = Base.find(self.base, weights=store.may_fetch, local_only=not store.may_fetch)
+        base = find_base(self.base, store)
         check_windows(self, base)
         for method in self.methods:
             lesson = method(self.turn(len(self.turns), dict.fromkeys(self.turns, 1)))

@@ -17,6 +17,7 @@ from graft.core.windows import check_windows
 from graft.jobs.adapt import PAGES, Outcome
 from graft.stages.contrast import Contrast, contrast
 from graft.stages.evaluate import Evaluate, evaluate
+from graft.stages.find_base import find_base
 from graft.stages.heritage import Heritage, heritage
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.pool import Pool, pool
@@ -88,7 +89,7 @@ class Versus:
     def make(self, store: Store) -> list[Artifact]:
         """The artifacts of every stage, in the order in which they are made."""
         names = (self.before, self.after)
-        bases = [Base.find(name, weights=store.may_fetch, local_only=not store.may_fetch) for name in names]
+        bases = [find_base(name, store) for name in names]
         _check_comparable(bases)
         for base in bases:
             check_windows(self, base)

@@ -18,6 +18,7 @@ from graft.similarity_verb.advise import Advise
 from graft.similarity_verb.parts import Parts, notes_of
 from graft.similarity_verb.runs import Run, read_runs
 from graft.stages.embed import Embed, embed
+from graft.stages.find_base import find_base
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.liken import Liken, by_name, liken, read_likeness
 
@@ -49,7 +50,7 @@ class Similarity:
 
         Errors: UsageError for texts that are the reference or named twice, and whatever stages and runs raise.
         """
-        base = Base.find(self.model)
+        base = find_base(self.model, store)
         reference = ingest(self.to, "text", self.ingest, store=store)
         docs = {name: ingest([path], "text", self.ingest, store=store) for name, path in names_of(self.texts).items()}
         _check_different(docs, reference, self.to)

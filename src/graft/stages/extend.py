@@ -243,7 +243,7 @@ def _agrees(folder: Path, texts: Sequence[str]) -> bool:
     tokenizer = Base("", folder).tokenizer
     with quiet():  # it warns of texts that are longer than the window
         try:
-            theirs: Any = AutoTokenizer.from_pretrained(str(folder))
+            theirs: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except Exception:  # ImportError, ValueError, OSError, KeyError ...: as many as there are types
             return False
         return all(

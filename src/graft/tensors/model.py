@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.kind import Kind, kind_of
+from graft.core.kind import kind_of
 from graft.core.runtime import Computed
 from graft.tensors.attention import NAME, register
 from graft.tensors.batch import Batch
@@ -28,6 +27,7 @@ from graft.tensors.encoder_decoder import EncoderDecoder
 from graft.tensors.faults import within_tables
 from graft.tensors.head import Head, Projection
 from graft.tensors.parallel import loading_slices, root_of, split
+from graft.tensors.skeleton import check_complete, check_skeleton, described, listed, loaded
 
 if TYPE_CHECKING:
     from graft.tensors.adapters import Adapter
@@ -37,16 +37,6 @@ SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")
 SCALES = ("logit_scale", "lm_head_multiplier")
 DIVISORS = ("logits_scaling",)
 
-LOADERS: dict[Kind, Any] = {
-    "decoder": AutoModelForCausalLM,
-    "encoder": AutoModelForMaskedLM,
-    "encoder-decoder": AutoModelForSeq2SeqLM,
-}
-NAMES: dict[Kind, str] = {
-    "decoder": "a causal language model",
-    "encoder": "a masked language model",
-    "encoder-decoder": "an encoder-decoder language model",
-}
 READINGS = {"encoder": Encoder, "encoder-decoder": EncoderDecoder}
 
 
@@ -106,28 +96,17 @@ class Model:
         """
         base = Base(str(folder), Path(folder))
         kind = kind_of(base.config)
-        try:
-            with loading_slices(sliced) as options:
-                loaded: Any = LOADERS[kind].from_pretrained(
-                    folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
-                )
-        except ValueError as error:  # transformers' word for a configuration it has no such model for
-            first = str(error).strip().split("\n")[0]
-            raise UsageError(
-                f"transformers does not load this as {NAMES[kind]}: {first}",
-                where=str(folder),
-                do=f"take {NAMES[kind]} of a type that the installed transformers knows; config.json says which kind "
-                "it is (architectures, is_decoder, is_encoder_decoder)",
-            ) from error
-        hf, found = loaded
-        _check_complete(folder, found)
+        check_skeleton(base)
+        with described(base.folder, kind), loading_slices(sliced) as options:
+            hf, found = loaded(base, dtype=dtype, **options)
+        check_complete(base, found)
         hf.to(device)
         reading = READINGS[kind](base) if kind in READINGS else Decoder()
         model = cls(hf, precision=precision, attention=attention, reading=reading)
         if found["unexpected_keys"]:
             model.notes.append(
                 f"{hf.config.model_type}: the files hold weights that the model has no place for, and they are not "
-                f"used: {_listed(found['unexpected_keys'])}"
+                f"used: {listed(found['unexpected_keys'])}"
             )
         return model
 
@@ -216,23 +195,6 @@ class Model:
             return "eager"
         chunks = getattr(self.hf.config, "attention_chunk_size", None)
         return NAME if self.device.type == "cpu" and self.hf._supports_attention_backend and not chunks else "sdpa"
-
-
-def _check_complete(folder: str | Path, found: dict[str, Any]) -> None:
-    """What is not in the files, and tied to nothing that is, transformers makes up at random."""
-    absent = set(found["missing_keys"]) | {f"{name} (of another shape)" for name, *_ in found["mismatched_keys"]}
-    if absent:
-        raise UsageError(
-            f"the model needs weights that its files do not hold: {_listed(absent)}",
-            where=str(folder),
-            do="take the files of the whole language model, its head included; config.json may also be at "
-            "fault (tie_word_embeddings, sizes, architecture)",
-        )
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
 def read_head(hf: PreTrainedModel, precision: Computed) -> Projection:
