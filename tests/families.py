@@ -25,9 +25,10 @@ from transformers.models.auto import modeling_auto
 from graft.core.errors import GraftError
 from graft.core.kind import Kind
 from graft.tensors.encoder_decoder import written_sums
-from graft.tensors.model import LOADERS, Model
+from graft.tensors.model import Model
 from graft.tensors.nats import score, weighted_sums
 from graft.tensors.sampler import pack
+from graft.tensors.skeleton import LOADERS
 from graft.tensors.spans import Corrupted, Halves, stack
 from graft.tensors.weights import open_model, save_model
 from graft.tunings.lora import Lora
@@ -64,7 +65,7 @@ LOUD = {"initializer_range": 0.2, "init_std": 0.2}  # so that what a text sees i
 MORE: dict[str, dict[str, Any]] = {  # what the sizes above do not fit
     "mamba2": {"num_heads": 4, "head_dim": 16, "n_groups": 1},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 24, "num_heads": 4},
-    "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [16, 16], "num_buckets": 8},
+    "reformer": {"axial_pos_embds": False, "num_buckets": 8},  # axial places train at one length alone
     "zaya": {"num_experts_per_tok": 1},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "esm": {"position_embedding_type": "absolute", "token_dropout": False, "emb_layer_norm_before": False},

@@ -217,7 +217,7 @@ def test_code_that_comes_with_a_model_is_never_run(base, tmp_path, type_):
 
 def test_it_is_looked_at_once_for_each_content(base, tmp_path, monkeypatch):
     looks: list[Base] = []
-    monkeypatch.setattr(skeleton, "check_skeleton", looks.append)
+    monkeypatch.setattr(skeleton, "check_base", looks.append)
     for _ in range(2):
         find_base(str(base), Store(tmp_path / "store"))
     assert len(looks) == 1

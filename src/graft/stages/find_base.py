@@ -26,9 +26,9 @@ def find_base(name: str, store: Store) -> Base:
     except Unread:
         known = ""
     if not prints.holds(known):
-        from graft.tensors.skeleton import check_skeleton
+        from graft.tensors.skeleton import check_base
 
-        check_skeleton(base)
+        check_base(base)
         if known:
             prints.note(known)
     return base

@@ -27,7 +27,7 @@ from graft.tensors.encoder_decoder import EncoderDecoder
 from graft.tensors.faults import within_tables
 from graft.tensors.head import Head, Projection
 from graft.tensors.parallel import loading_slices, root_of, split
-from graft.tensors.skeleton import check_complete, check_skeleton, described, listed, loaded
+from graft.tensors.skeleton import check_complete, described, listed, loaded, skeleton_of
 
 if TYPE_CHECKING:
     from graft.tensors.adapters import Adapter
@@ -96,7 +96,7 @@ class Model:
         """
         base = Base(str(folder), Path(folder))
         kind = kind_of(base.config)
-        check_skeleton(base)
+        skeleton_of(base)
         with described(base.folder, kind), loading_slices(sliced) as options:
             hf, found = loaded(base, dtype=dtype, **options)
         check_complete(base, found)

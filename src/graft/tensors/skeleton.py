@@ -58,9 +58,16 @@ class TooLarge(Exception):
     """A model that is more than its files could fill."""
 
 
-def check_skeleton(base: Base) -> None:
-    """Raises: UsageError where no such model can be built, where it is far larger than the files of the folder, where
-    weights are missing or of another shape, or most of them have no place in it, and where a mark has no embedding.
+def check_base(base: Base) -> None:
+    """Raises: UsageError as `skeleton_of` does, and where a mark of documents has no embedding."""
+    _check_marks(base, skeleton_of(base).get_input_embeddings())
+
+
+def skeleton_of(base: Base) -> PreTrainedModel:
+    """The model, without memory.
+
+    Raises: UsageError where no such model can be built, where it is far larger than the files of the folder, and where
+    weights are missing or of another shape, or most of them have no place in it.
     """
     kind = kind_of(base.config)
     _check_code(base)
@@ -71,7 +78,7 @@ def check_skeleton(base: Base) -> None:
             LOADERS[kind].from_config(config, trust_remote_code=False)
         hf, found = loaded(base, device_map="meta")
     check_complete(base, found)
-    _check_marks(base, hf.get_input_embeddings())
+    return hf
 
 
 def loaded(base: Base, **more: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
