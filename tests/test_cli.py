@@ -329,7 +329,7 @@ def test_the_field_with_the_text_can_be_named(world, tmp_path):
 
 def test_help_and_plan_are_quick_and_leave_torch_alone(world, tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"adapt:\n  base: {world.base.folder}\n  domain: {world.domain}\n  general: {world.general}\n")
+    recipe.write_text(f"adapt:\n  base: embedded\n  domain: {world.domain}\n  general: {world.general}\n")
     for arguments, limit in ((["--help"], 1.5), (["plan", str(recipe), "--store", str(tmp_path)], 4.0)):
         code = (
             f"import sys; sys.argv = ['graft', *{arguments!r}]\n"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, Opened, opened
+from graft.readers.opened import DAMAGED, ROW, Opened, TooLarge, loss_of, opened
 from graft.readers.piece import NOT_CSV, RAGGED, SAMPLED_OUT, TWICE, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
@@ -72,9 +72,9 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                 encoding = stream.wide or lines.decoding.label
                 hint = lines.decoding.hint if one.dropped == UNDECODABLE else ""
                 yield replace(one, encoding=encoding, hint=hint) if encoding or hint else one
-        except DAMAGED:
+        except DAMAGED as error:
             lost = max(0, file.size - stream.seen)
-            yield Piece("", f"{file.name}#{number + 1}", lost, file.size, UNDECODABLE)
+            yield Piece("", f"{file.name}#{number + 1}", lost, file.size, loss_of(error))
         if left:
             yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 
@@ -107,6 +107,8 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         while raw := self.stream.content.readline(LONGEST):
             self.size += len(raw)
+            if self.size > ROW:  # cells in quotes may hold line ends, so that a row may go on for ever
+                raise TooLarge
             yield from self._text(raw)
         self.ended = True
 

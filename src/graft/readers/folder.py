@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from graft.core import mark
-from graft.core.errors import UsageError
+from graft.core.errors import GraftError, UsageError
 from graft.readers.opened import COMPRESSIONS
-from graft.readers.piece import Fields, File, Piece
+from graft.readers.piece import NO_MEMORY, UNDECODABLE, Fields, File, Piece
 
 READERS = {
     ".txt": "plain",
@@ -53,8 +53,18 @@ def listing(path: Path, prefix: str = "") -> Listing:
 
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
-    """The pieces of a file, by the reader of its suffix."""
-    return importlib.import_module(reader_of(file.suffix)).read(file, fields)
+    """The pieces of a file, by the reader of its suffix. Where a reader fails, the rest of the file is one loss."""
+    seen = 0
+    try:
+        for one in importlib.import_module(reader_of(file.suffix)).read(file, fields):
+            seen = one.seen
+            yield one
+    except (GraftError, OSError):
+        raise
+    except Exception as error:  # parsers of all formats, on files that are made to break them
+        reason = NO_MEMORY if isinstance(error, MemoryError) else UNDECODABLE
+        hint = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        yield Piece("", f"{file.name}#rest", max(0, file.size - seen), file.size, reason, hint=hint)
 
 
 def reader_of(suffix: str) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import UTF_8, Decoding
-from graft.readers.opened import DAMAGED, opened
-from graft.readers.piece import EMPTY, UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.opened import DAMAGED, ROW, loss_of, opened
+from graft.readers.piece import EMPTY, MARKUP, UNDECODABLE, Fields, File, Piece, piece
 
 DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""", re.IGNORECASE)
 DECLARED_WITHIN = 2048  # bytes from the start; the HTML standard says 1024
+# The parser compares each attribute of a tag with all others of it: some thousands are the most that pages have.
+QUOTED, LONG_TAG = re.compile(r"=\s*(\"[^\"]*\"|'[^']*')"), re.compile(r"<[A-Za-z/!?][^<>]{50000}")
 # The standard (encoding.spec.whatwg.org) has every reader take these labels for Windows-1252.
 LATIN_1 = ("iso-8859-1", "latin-1", "latin1", "ascii", "us-ascii")
 
@@ -22,9 +24,9 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
     decoding = Decoding(fields.encoding)
     with opened(file.path, fields.encoding) as stream:
         try:
-            content = stream.content.read()
-        except DAMAGED:
-            yield Piece("", file.name, file.size, file.size, UNDECODABLE)
+            content = stream.whole(ROW)
+        except DAMAGED as error:
+            yield Piece("", file.name, file.size, file.size, loss_of(error))
             return
     try:
         page = content.decode() if stream.wide else decode(content, decoding)
@@ -33,6 +35,9 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
         return
     if "\0" in page:
         yield Piece("", file.name, len(content), file.size, UNDECODABLE)
+        return
+    if LONG_TAG.search(QUOTED.sub("", page)):
+        yield Piece("", file.name, len(content), file.size, MARKUP)
         return
     text = main_text(page)
     found = piece(text, file.name, file.size) if text else Piece("", file.name, len(content), file.size, EMPTY)

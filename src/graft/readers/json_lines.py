@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, opened
-from graft.readers.piece import NOT_JSON, SAMPLED_OUT, UNDECODABLE, Fields, File, Piece
+from graft.readers.opened import DAMAGED, ROW, loss_of, opened
+from graft.readers.piece import NOT_JSON, SAMPLED_OUT, TOO_LARGE, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
 UTF8_BOM = b"\xef\xbb\xbf"
@@ -26,7 +26,10 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
             return stream.ahead
 
         try:
-            for number, line in enumerate(stream.content, 1):
+            for number, line in enumerate(stream.lines(ROW), 1):
+                if isinstance(line, int):
+                    yield Piece("", f"{file.name}#{number}", line, stream.seen, TOO_LARGE)
+                    continue
                 if number == 1 and line.startswith(UTF8_BOM):
                     line = line[len(UTF8_BOM) :]
                 line = line.strip()
@@ -37,8 +40,8 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                     if stream.wide or decoding.used:
                         found = replace(found, encoding=stream.wide or decoding.label)
                     yield found
-        except DAMAGED:
-            yield Piece("", f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size, UNDECODABLE)
+        except DAMAGED as error:
+            yield Piece("", f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size, loss_of(error))
         if left:
             yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 

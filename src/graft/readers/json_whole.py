@@ -10,12 +10,11 @@ from typing import Any
 
 from graft.readers import json_lines
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, Opened, opened
+from graft.readers.opened import DAMAGED, ROW, Opened, loss_of, opened
 from graft.readers.piece import NOT_JSON, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
 CHUNK = 1 << 20
-LONGEST = 1 << 28  # characters of one element; beyond it the element is taken for broken, so that memory stays bounded
 SPACE = " \t\r\n"
 
 
@@ -31,13 +30,13 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
             if layout == "array":
                 pieces = _array(file, fields, stream, decoding)
             else:
-                content = stream.content.read().removeprefix(json_lines.UTF8_BOM)
+                content = stream.whole(ROW).removeprefix(json_lines.UTF8_BOM)
                 pieces = iter([json_lines.from_line(content, fields, file.name, file.size, decoding)])
             for one in pieces:
                 encoding = stream.wide or decoding.label
                 yield replace(one, encoding=encoding) if encoding else one
-        except DAMAGED:
-            yield Piece("", file.name, max(0, file.size - stream.seen), file.size, UNDECODABLE)
+        except DAMAGED as error:
+            yield Piece("", file.name, max(0, file.size - stream.seen), file.size, loss_of(error))
 
 
 def _layout(file: File, fields: Fields) -> str:
@@ -66,7 +65,9 @@ def _array(file: File, fields: Fields, stream: Opened, decoding: Decoding) -> It
     text = _Window(stream, decoding)
     number = 0
     try:
-        text.skip("[" + SPACE)
+        text.skip(SPACE)
+        text.take()  # the bracket by which the layout was known
+        text.skip(SPACE)
         while text.peek() != "]":
             number += 1
             start = text.consumed
@@ -74,6 +75,10 @@ def _array(file: File, fields: Fields, stream: Opened, decoding: Decoding) -> It
             yield from_row(row, fields, f"{file.name}#{number}", text.consumed - start, stream.seen)
             if text.skip("," + SPACE) == 0 and text.peek() != "]":
                 raise ValueError("no comma between two elements")
+        text.take()
+        number += 1
+        if text.rest().strip():
+            raise ValueError("something stands behind the array")
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         dropped = UNDECODABLE if isinstance(error, UnicodeDecodeError) else NOT_JSON
         rest = text.remaining()
@@ -120,6 +125,17 @@ class _Window:
             self.more()
         return self.text[self.place]
 
+    def take(self) -> None:
+        """Pass over the next character."""
+        self._pass(self.place + 1)
+
+    def rest(self) -> str:
+        """What follows, up to the first chunk that is not white space alone."""
+        while not self.text[self.place :].strip() and not self.ended:
+            self._pass(len(self.text))
+            self.more()
+        return self.text[self.place :]
+
     def skip(self, characters: str) -> int:
         """Pass over any of `characters`; how many that were not white space."""
         marks = 0
@@ -137,7 +153,7 @@ class _Window:
                     self._pass(end)
                     return found
             except ValueError:
-                if self.ended or len(self.text) - self.place > LONGEST:
+                if self.ended or len(self.text) - self.place > ROW:
                     raise
             self.more()
 

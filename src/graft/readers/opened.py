@@ -6,7 +6,7 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,31 @@ from typing import BinaryIO
 import zstandard
 
 from graft.readers.encoded import wide_encoding
+from graft.readers.piece import EXPANDS, TOO_LARGE, UNDECODABLE
 
 
 class NotText(Exception):
     """What reading raises where UTF-16 or UTF-32 is broken."""
 
 
+class Expands(Exception):
+    """What reading raises where a compressed file gives more than text that was compressed can."""
+
+
+class TooLarge(Exception):
+    """What reading raises where one document is larger than a reader takes."""
+
+
 COMPRESSIONS = (".gz", ".zst")
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, NotText)  # what reading a broken file raises
+# What reading a broken file raises, or one that was made to take all memory.
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, NotText, Expands, TooLarge)
 CHUNK = 1 << 16
+PACKED_CHUNK = 1 << 11  # of Zstandard: two bytes may stand for 128 kB, and all that a chunk gives comes at once
+# A compressed file may give MOST bytes, and beyond them so many times its own: real text gives 2 to 20 times, and what
+# is made to fill the memory thousands.
+MOST, TIMES = 1 << 24, 100
+PACKED_DOCUMENT = 1 << 27  # bytes of a document that is a whole compressed file; of one that is not, its size is seen
+ROW = 1 << 25  # bytes of one row of JSON, CSV or of one page; parsed, it takes some twenty times that
 START = 512  # bytes by which wide characters are known
 
 
@@ -35,12 +51,35 @@ class Opened:
     """
 
     raw: BinaryIO
-    content: io.BufferedReader | gzip.GzipFile
+    content: io.BufferedReader
     wide: str = ""
 
     @property
     def seen(self) -> int:
         return self.raw.tell()
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file's size on disk does not tell how large its content is."""
+        return self.content is not self.raw
+
+    def whole(self, most: int) -> bytes:
+        """All that is left of it. Raises: TooLarge where it is more than `most` bytes."""
+        found = self.content.read(most + 1)
+        if len(found) > most:
+            raise TooLarge
+        return found
+
+    def lines(self, most: int) -> Iterator[bytes | int]:
+        """Its lines; of one of more than `most` bytes only how many they are."""
+        while line := self.content.readline(most + 1):
+            if len(line) <= most:
+                yield line
+                continue
+            size = len(line)
+            while not line.endswith(b"\n") and (line := self.content.readline(CHUNK)):
+                size += len(line)
+            yield size
 
     @property
     def ahead(self) -> bytes:
@@ -67,12 +106,16 @@ def opened(path: Path, encoding: str = "") -> Generator[Opened]:
         yield Opened(raw, io.BufferedReader(_Transcoded(content, wide), CHUNK) if wide else content, wide)
 
 
-def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile:
-    if path.suffix.lower() == ".gz":
-        return gzip.GzipFile(fileobj=raw)
-    if path.suffix.lower() == ".zst":
-        return io.BufferedReader(_Frames(raw), CHUNK)
-    return raw
+def loss_of(error: Exception) -> str:
+    """Why what one of DAMAGED stood in the way of is no document."""
+    return EXPANDS if isinstance(error, Expands) else TOO_LARGE if isinstance(error, TooLarge) else UNDECODABLE
+
+
+def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader:
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSIONS:
+        return raw
+    return io.BufferedReader(_Bounded(raw, gzip.GzipFile(fileobj=raw) if suffix == ".gz" else _Frames(raw)), CHUNK)
 
 
 class _Bytes(io.RawIOBase):
@@ -96,10 +139,25 @@ class _Bytes(io.RawIOBase):
         return amount
 
 
+class _Bounded(_Bytes):
+    """What a compressed file holds; Expands where it is more than text gives."""
+
+    def __init__(self, raw: BinaryIO, content: io.RawIOBase | gzip.GzipFile) -> None:
+        super().__init__()
+        self.raw, self.content, self.given = raw, content, 0
+
+    def more(self) -> bytes:
+        found = self.content.read(CHUNK) or b""
+        self.given += len(found)
+        if self.given > MOST and self.given > TIMES * self.raw.tell():
+            raise Expands
+        return found
+
+
 class _Transcoded(_Bytes):
     """Text of wide characters as UTF-8; NotText where it is broken."""
 
-    def __init__(self, content: io.BufferedReader | gzip.GzipFile, encoding: str) -> None:
+    def __init__(self, content: io.BufferedReader, encoding: str) -> None:
         super().__init__()
         self.content = content
         self.decoder = codecs.getincrementaldecoder(encoding)()
@@ -135,7 +193,7 @@ class _Frames(_Bytes):
             if self.frame.eof:
                 rest = self.frame.unused_data
                 self.frame, self.begun = zstandard.ZstdDecompressor().decompressobj(), False
-            compressed = rest or self.raw.read(CHUNK)
+            compressed = rest or self.raw.read(PACKED_CHUNK)
             if not compressed:
                 if self.begun:
                     raise EOFError("compressed file ended before its last frame was complete")

@@ -14,8 +14,11 @@ TWICE = "dropped: column stands twice"
 UNREAD_KIND = "dropped: unread kind: "  # and the suffix
 NO_FIELD = "dropped: no text field"
 NOT_TEXT = "dropped: text field is not text"
+TOO_LARGE = "dropped: too large for one document"
+EXPANDS = "dropped: expands to far more than its file"
+MARKUP = "dropped: markup too large to be read"
+NO_MEMORY = "dropped: needs more memory than there is"
 SAMPLED_OUT = "dropped: not needed (sampled out, one entry a file)"
-NAME_NOT_TEXT = "dropped: file name is not UTF-8"
 
 BOM = "\ufeff"
 

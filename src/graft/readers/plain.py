@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding, without_cut
-from graft.readers.opened import DAMAGED, opened
+from graft.readers.opened import DAMAGED, PACKED_DOCUMENT, loss_of, opened
 from graft.readers.piece import UNDECODABLE, Fields, File, Piece, piece
 
 
@@ -15,9 +15,12 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
     decoding = Decoding(fields.encoding)
     with opened(file.path, fields.encoding) as stream:
         try:
-            content = stream.content.read(file.limit) if file.limit else stream.content.read()
-        except DAMAGED:
-            yield Piece("", file.name, file.size, file.size, UNDECODABLE)
+            if file.limit:
+                content = stream.content.read(file.limit)
+            else:
+                content = stream.whole(PACKED_DOCUMENT) if stream.packed else stream.content.read()
+        except DAMAGED as error:
+            yield Piece("", file.name, file.size, file.size, loss_of(error))
             return
         seen = min(stream.seen, file.size)
     whole = not file.limit or len(content) < file.limit
