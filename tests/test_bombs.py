@@ -121,9 +121,8 @@ def test_large_files_that_are_what_they_seem_are_read(tmp_path):
     (folder / "a.jsonl.gz").write_bytes(gz(line, 3000))
     (folder / "b.parquet").write_bytes(parquet(8000, "the court may rule"))
     (folder / "c.txt").write_text("the court may rule\n" * 100_000)
-    (folder / "d.html").write_text(
-        f'<p><img src="data:{"x" * 200_000}">{"The court may rule on every claim. " * 9}</p>'
-    )
+    image = f'<img src="data:{"x" * 200_000}">'
+    (folder / "d.html").write_text(f"<html><body>{image}<article><p>{PARAGRAPH}</p></article></body></html>")
     docs = ingest([str(folder)], "domain", store=Store(tmp_path / "store"))
     assert len(kept(docs)) == 3000 + 8000 + 2
 
