@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import resource
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 LIMIT = 15.0  # processor-seconds
-SHOWN = 20
+SHOWN = 20  # files, tests, and shared fixtures
 
 
 def processor_seconds() -> float:
@@ -95,6 +95,12 @@ class Slowest:
             return
         both = sum(self.tests.values()), sum(map(sum, self.shared.values()))
         terminalreporter.section(f"processor time: {both[0]:.0f} s of tests, {both[1]:.0f} s of shared fixtures")
+        files: Counter[str] = Counter()
+        for name, seconds in [*self.tests.items(), *((name, sum(each)) for name, each in self.shared.items())]:
+            files[name.partition("::")[0]] += seconds
+        for name, seconds in files.most_common(SHOWN):
+            terminalreporter.write_line(f"{seconds:7.1f} s  {name}")
+        terminalreporter.write_line("")
         rows = [(seconds, name) for name, seconds in self.tests.items()]
         rows += [(sum(each), f"{name} (shared, made {len(each)} x)") for name, each in self.shared.items()]
         for part in (rows[: len(self.tests)], rows[len(self.tests) :]):
