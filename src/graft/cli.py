@@ -371,7 +371,10 @@ def show(
 
 @app.command()
 def clean(store: StoreOption = None) -> None:
-    """Remove unfinished work that no process is at; what was stopped then begins anew instead of going on."""
+    """Remove what no process is at: unfinished work, damaged artifacts, and what else killed processes left.
+
+    What was stopped then begins anew instead of going on.
+    """
     from graft.core.mark import is_store
 
     opened = open_store(store)
@@ -379,15 +382,9 @@ def clean(store: StoreOption = None) -> None:
         raise UsageError(
             "this folder is no store", where=str(opened.root), allowed="a folder that graft made artifacts in"
         )
-    sizes = {draft.path: draft.size / 1e6 for draft in opened.drafts()}
-    gone = opened.clean()
-    for path in gone:
-        typer.echo(f"removed  {path.name}  {sizes.get(path, 0.0):,.1f} MB")
-    for path in sizes:
-        if path not in gone:
-            typer.echo(f"in use   {path.name}")
-    freed = sum(sizes.get(path, 0.0) for path in gone)
-    typer.echo(f"freed {freed:,.1f} MB" if gone else "nothing to remove")
+    from graft.listing import show_cleaned
+
+    show_cleaned(opened.drafts(), opened.clean())
 
 
 def start(job: Any, store: Path | None, fail_if: Sequence[str], *, plan_only: bool) -> None:

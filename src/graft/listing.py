@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Column, Table
 
 from graft.core.artifact import Artifact, Store
 from graft.core.errors import UsageError, nearest
+from graft.core.leftovers import DRAFT, Unfinished
 from graft.core.progress import clock
 from graft.core.reference import settings_of
 from graft.core.shelf import HOUSE, Shelf
@@ -173,12 +175,34 @@ def show_artifacts(store: Store) -> None:
         )
     console.print(table if table.row_count else f"no artifacts in {_plain(store.root)}", soft_wrap=not table.row_count)
     drafts = Table(Column("unfinished", no_wrap=True), "size", "last touched", "", box=None)
+    damaged = Table(Column("damaged", no_wrap=True), "size", "what is wrong", box=None)
     for draft in store.drafts():
-        age = clock(max(0.0, time.time() - draft.changed))
-        state = "being made now" if draft.busy else "left by a run that ended"
-        drafts.add_row(draft.name, f"{draft.size / 1e6:,.1f} MB", f"{age} ago", state)
+        age, size = clock(max(0.0, time.time() - draft.changed)), f"{draft.size / 1e6:,.1f} MB"
+        if draft.is_artifact:
+            damaged.add_row(_plain(draft.name), size, _plain(draft.what))
+            continue
+        what = "" if draft.what == DRAFT else f"{draft.what}, "
+        state = "being made now" if draft.busy else f"{what}left by a run that ended"
+        drafts.add_row(_plain(draft.name), size, f"{age} ago", state)
     if drafts.row_count:
         console.print(drafts)
+    if damaged.row_count:
+        console.print(damaged)
+        count = damaged.row_count
+        console.print(f"[dim]{count} damaged: `graft clean` removes what cannot be read, and it is made again[/dim]")
+
+
+def show_cleaned(seen: Sequence[Unfinished], gone: Sequence[Path]) -> None:
+    """What was removed, what somebody is at, and what stays since it may be whole."""
+    console = Console(highlight=False, soft_wrap=True)
+    for one in seen:
+        why = f"  {_plain(one.what)}" * (one.what != DRAFT)
+        if one.path in gone:
+            console.print(f"removed  {_plain(one.name)}  {one.size / 1e6:,.1f} MB{why}")
+        else:
+            console.print(f"{'left    ' if one.stays else 'in use  '} {_plain(one.name)}{why}")
+    freed = sum(one.size for one in seen if one.path in gone) / 1e6
+    console.print(f"freed {freed:,.1f} MB" if gone else "nothing to remove")
 
 
 def show_settings(name: str) -> bool:

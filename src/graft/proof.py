@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -147,8 +146,8 @@ def verify_resume(
         )
     if training.shape.steps < steps:
         notes.append(f"the run has {training.shape.steps} steps in all")
-    with tempfile.TemporaryDirectory(prefix="verify-resume-", dir=store.root) as place:
-        return _Trial(training, Path(place), time.monotonic() + 60 * minutes).prove(kills, seed, processes, notes)
+    with store.scratch("verify-resume") as place:
+        return _Trial(training, place, time.monotonic() + 60 * minutes).prove(kills, seed, processes, notes)
 
 
 def _training_of(job: Any, store: Store) -> Training:

@@ -33,6 +33,8 @@ WITHOUT_EFFECT = {
     "graft.core.notes": "notes in words, on standard error",
     "graft.stages.tell": "notes and faults in words, on standard error",
     "graft.core.artifact": "finds, names and keeps artifacts; what is in them is made by the stages",
+    "graft.core.manifest": "reads what artifacts say of themselves; what that is the stages decide",
+    "graft.core.leftovers": "finds and removes what nobody finished: no artifact is made of it",
     "graft.core.code_identity": "part of every name already: another rule gives other names",
     "graft.core.normal_source": "part of every name already: another form gives other names",
     "graft.core.parsed_sources": "remembers sources by their content",
