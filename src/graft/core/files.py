@@ -43,7 +43,7 @@ def whole(path: Path) -> Generator[BinaryIO]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)  # while it is locked: nobody takes it for a part that was left
     except BaseException as error:
         full = as_disk_full(error, path)  # asked while the part still takes its room
         partial.unlink(missing_ok=True)
