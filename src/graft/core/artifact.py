@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ from graft.core.ledger import Ledger
 from graft.core.leftovers import Unfinished, artifact_folders, clean, lock_of, unfinished
 from graft.core.manifest import MANIFEST, Damaged, has_manifest, read_manifest
 from graft.core.mark import DRAFTS, LOCKS, MEMORY, is_store, mark_store
-from graft.core.notes import tell_notes
+from graft.core.notes import say, tell_notes
 from graft.core.progress import phase
 from graft.core.ranks import rank
 from graft.core.runtime import machine
@@ -347,7 +346,7 @@ def _name(kind: str, identity: Mapping[str, Any]) -> str:
 
 
 def _say_waiting(name: str, holder: str) -> None:
-    sys.stderr.write(f"waiting for {name}: process {holder or '(unknown)'} is making it\n")
+    say(f"waiting for {name}: process {holder or '(unknown)'} is making it\n")
 
 
 def versions() -> dict[str, str]:

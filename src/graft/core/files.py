@@ -193,7 +193,7 @@ def locked(path: Path, on_wait: Callable[[str], None] = lambda holder: None) -> 
 def is_held(path: Path) -> bool:
     """Whether a living process holds this lock file."""
     try:
-        with open(path, encoding="utf-8", opener=_at_once) as lock:  # noqa: PTH123 - Path.open has no opener
+        with open(path, encoding="utf-8", opener=_at_once) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (FileNotFoundError, NotADirectoryError):
         return False

@@ -14,7 +14,7 @@ def near(artifact: Artifact, role: str) -> Artifact | None:
 
 
 def beside(artifact: Artifact, name: str) -> Artifact | None:
-    """The artifact of this name in the same store; None where there is none, it is damaged, or this is no name of one."""
+    """The artifact of this name in the same store; None: there is none, it is damaged, or the name is another's."""
     return artifact_at(artifact.path.parent / name) if ARTIFACT.fullmatch(name) and "/" not in name else None
 
 
