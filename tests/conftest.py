@@ -48,7 +48,10 @@ def group_of(nodeid: str) -> str:
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "soak" not in config.getoption("markexpr"):  # minutes of kills: only for who asks for them
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW:
             item.add_marker("slow")
@@ -133,7 +136,11 @@ class World:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> World:
     """Made once by the project's own stages, on real files."""
-    root = tmp_path_factory.mktemp("world")
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def make_world(root: Path) -> World:
+    """The small world in a folder."""
     store = Store(root / "store")
     domain = write_texts(root / "domain", WORDS, 120, seed=1)
     general = write_texts(root / "general", OTHER, 120, seed=2)

@@ -512,7 +512,8 @@ HARMLESS = {
     "core.progress": "Progress track clock phase",
     "core.notes": "tell tell_notes",
     "stages.tell": "tell_notes by_place",
-    "core.artifact": "Artifact Draft Store Meet NotMade digest MANIFEST",  # digest: of inputs
+    "core.leftovers": "artifact_folders",  # which there are
+    "core.artifact": "Artifact artifact_at Draft Store Meet NotMade digest MANIFEST",  # digest: of inputs
     "core.code_identity": "code_identity",
     "core.fingerprint": "Fingerprints Unread stamp",
     "core.settings": "check_choices to_json whole_number build_plugin",  # of plug-ins, which settings hold as well

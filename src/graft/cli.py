@@ -14,10 +14,14 @@ import typer
 
 from graft.computing import DeviceOption, PrecisionOption, computing
 from graft.core.errors import FaultError, GraftError, UsageError
+from graft.core.interrupts import exit_code, forget_signals, note_signal, signal_asked
+from graft.core.plain import guard_streams
 from graft.core.ranks import hush, say_fault
 from graft.law_verbs.app import law
 from graft.similarity_verb.app import similarity
 from graft.why_verb.app import why
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(
     name="graft",
@@ -371,7 +375,10 @@ def show(
 
 @app.command()
 def clean(store: StoreOption = None) -> None:
-    """Remove unfinished work that no process is at; what was stopped then begins anew instead of going on."""
+    """Remove what no process is at: unfinished work, damaged artifacts, and what else killed processes left.
+
+    What was stopped then begins anew instead of going on.
+    """
     from graft.core.mark import is_store
 
     opened = open_store(store)
@@ -379,15 +386,9 @@ def clean(store: StoreOption = None) -> None:
         raise UsageError(
             "this folder is no store", where=str(opened.root), allowed="a folder that graft made artifacts in"
         )
-    sizes = {draft.path: draft.size / 1e6 for draft in opened.drafts()}
-    gone = opened.clean()
-    for path in gone:
-        typer.echo(f"removed  {path.name}  {sizes.get(path, 0.0):,.1f} MB")
-    for path in sizes:
-        if path not in gone:
-            typer.echo(f"in use   {path.name}")
-    freed = sum(sizes.get(path, 0.0) for path in gone)
-    typer.echo(f"freed {freed:,.1f} MB" if gone else "nothing to remove")
+    from graft.listing import show_cleaned
+
+    show_cleaned(opened.drafts(), opened.clean())
 
 
 def start(job: Any, store: Path | None, fail_if: Sequence[str], *, plan_only: bool) -> None:
@@ -469,16 +470,19 @@ def read_count(text: str) -> int:
 
 def stop_once(number: int, frame: Any) -> None:
     """The first Ctrl-C ends the work in hand in order; a second one, by the system, the process at once."""
-    for one in (signal.SIGINT, signal.SIGTERM):
+    note_signal(number)
+    for one in SIGNALS:
         signal.signal(one, signal.SIG_DFL)
     raise KeyboardInterrupt
 
 
 def main() -> None:
-    """The entry point: exit codes 0 done, 1 fault, 2 usage, 3 a gate said no."""
+    """The entry point: exit codes 0 done, 1 fault, 2 usage, 3 a gate said no, 128 + a signal that asked to stop."""
     # Waiting threads sleep instead of spinning: beside another busy process, spinning cost 30 times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for one in (signal.SIGINT, signal.SIGTERM):  # a polite kill saves like Ctrl-C
+    forget_signals()
+    guard_streams()
+    for one in SIGNALS:  # a polite kill saves like Ctrl-C
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, stop_once)
     hush()
@@ -486,4 +490,17 @@ def main() -> None:
         app(prog_name="graft")  # also where it is python -m graft
     except GraftError as error:
         say_fault(f"graft: {error}\n")
-        sys.exit(error.exit_code)
+        sys.exit(exit_code(error.exit_code))
+    except SystemExit as end:
+        if end.code in (0, None) or not signal_asked():
+            raise
+        sys.exit(exit_code(1))
+    except BaseException:
+        if not signal_asked():
+            raise
+        say_fault("graft: stopped\n")  # whatever the interrupt was turned into on its way
+        sys.exit(exit_code(1))
+    finally:
+        for one in SIGNALS:
+            if signal.getsignal(one) is stop_once:
+                signal.signal(one, signal.SIG_DFL)  # nothing is left to be stopped in order

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from graft.core.artifact import Artifact, Store
 from graft.core.errors import UsageError, nearest
+from graft.core.leftovers import DRAFT, Unfinished
 from graft.core.progress import clock
 from graft.core.reference import settings_of
+from graft.core.screen import Screen
 from graft.core.shelf import HOUSE, Shelf
 from graft.readers.folder import shown
 
@@ -38,7 +40,7 @@ JOBS = "what a recipe can ask for: its top-level key"
 class Teller:
     """Says, while a job runs, which artifacts are made and which were there already."""
 
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    console: Screen = field(default_factory=lambda: Screen(stderr=True, highlight=False))
     fresh: int = 0
     found: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -53,7 +55,7 @@ class Teller:
         seconds = time.monotonic() - self.started
         if not self.fresh:
             self.console.print(f"Nothing to do: all {self.found} artifacts were there already ({seconds:.1f} s).")
-        console = Console(highlight=False, soft_wrap=True)
+        console = Screen(highlight=False, soft_wrap=True)
         if hasattr(outcome, "summary"):
             console.print(f"\n[bold]{escape(outcome.summary['verdict'])}[/bold]")
             for table in (_ranking(outcome.summary), _beside(outcome.summary)):
@@ -143,8 +145,8 @@ def show_shelves() -> None:
     table = Table("shelf", "what it holds", "plug-ins", box=None)
     for name, words in {"jobs": JOBS, **SHELVES}.items():
         table.add_row(name, words, ", ".join(Shelf(name).names()))
-    Console().print(table)
-    Console().print("[dim]graft ls SHELF: what each does; graft show NAME: the settings of a job or plug-in[/dim]")
+    Screen().print(table)
+    Screen().print("[dim]graft ls SHELF: what each does; graft show NAME: the settings of a job or plug-in[/dim]")
 
 
 def show_shelf(name: str) -> None:
@@ -156,13 +158,13 @@ def show_shelf(name: str) -> None:
     table = Table("name", "what it does", box=None)
     for plugin in shelf.names():
         table.add_row(plugin, shelf.summary(plugin))
-    Console().print(table)
-    Console().print(f"[dim]source: {_plain(HOUSE / name)}[/dim]")
+    Screen().print(table)
+    Screen().print(f"[dim]source: {_plain(HOUSE / name)}[/dim]")
 
 
 def show_artifacts(store: Store) -> None:
     """What is finished, and below it what was begun and is not."""
-    console = Console()
+    console = Screen()
     artifacts = store.artifacts()
     names = {artifact.name for artifact in artifacts}
     table = Table(Column("artifact", no_wrap=True), "made", "seconds", "from", box=None)
@@ -173,12 +175,34 @@ def show_artifacts(store: Store) -> None:
         )
     console.print(table if table.row_count else f"no artifacts in {_plain(store.root)}", soft_wrap=not table.row_count)
     drafts = Table(Column("unfinished", no_wrap=True), "size", "last touched", "", box=None)
+    damaged = Table(Column("damaged", no_wrap=True), "size", "what is wrong", box=None)
     for draft in store.drafts():
-        age = clock(max(0.0, time.time() - draft.changed))
-        state = "being made now" if draft.busy else "left by a run that ended"
-        drafts.add_row(draft.name, f"{draft.size / 1e6:,.1f} MB", f"{age} ago", state)
+        age, size = clock(max(0.0, time.time() - draft.changed)), f"{draft.size / 1e6:,.1f} MB"
+        if draft.is_artifact:
+            damaged.add_row(_plain(draft.name), size, _plain(draft.what))
+            continue
+        what = "" if draft.what == DRAFT else f"{draft.what}, "
+        state = "being made now" if draft.busy else f"{what}left by a run that ended"
+        drafts.add_row(_plain(draft.name), size, f"{age} ago", state)
     if drafts.row_count:
         console.print(drafts)
+    if damaged.row_count:
+        console.print(damaged)
+        count = damaged.row_count
+        console.print(f"[dim]{count} damaged: `graft clean` removes what cannot be read, and it is made again[/dim]")
+
+
+def show_cleaned(seen: Sequence[Unfinished], gone: Sequence[Path]) -> None:
+    """What was removed, what somebody is at, and what stays since it may be whole."""
+    console = Screen(highlight=False, soft_wrap=True)
+    for one in seen:
+        why = f"  {_plain(one.what)}" * (one.what != DRAFT)
+        if one.path in gone:
+            console.print(f"removed  {_plain(one.name)}  {one.size / 1e6:,.1f} MB{why}")
+        else:
+            console.print(f"{'left    ' if one.stays else 'in use  '} {_plain(one.name)}{why}")
+    freed = sum(one.size for one in seen if one.path in gone) / 1e6
+    console.print(f"freed {freed:,.1f} MB" if gone else "nothing to remove")
 
 
 def show_settings(name: str) -> bool:
@@ -187,7 +211,7 @@ def show_settings(name: str) -> bool:
     homes = [one for one in ("jobs", *SHELVES) if alone in Shelf(one).names() and shelf in ("", one)]
     for home in homes:
         kind = Shelf(home).load(alone)
-        console = Console()
+        console = Screen()
         console.print(f"[bold]{home}/{alone}[/bold]  {escape((kind.__doc__ or '').partition(chr(10))[0])}")
         table = Table("setting", "default", "allowed", "what it is", box=None)
         for one in settings_of(kind):
@@ -197,7 +221,7 @@ def show_settings(name: str) -> bool:
 
 
 def show_artifact(artifact: Artifact) -> None:
-    console = Console()
+    console = Screen()
     console.print(f"[bold]{artifact.name}[/bold]  {_plain(artifact.path)}", soft_wrap=True)
     ledger = Table("source", "fate", "documents", "bytes", "tokens", box=None)
     for source, fate, amount in artifact.ledger.rows():

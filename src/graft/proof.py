@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import Any
 from graft.core.artifact import Artifact, Code, Draft, Meet, Store
 from graft.core.base import Base
 from graft.core.errors import FaultError, GraftError, UsageError
+from graft.core.notes import say
 from graft.core.ranks import hush, num_ranks, say_fault
 from graft.core.runtime import computed
 from graft.core.seed import stream
@@ -147,8 +147,8 @@ def verify_resume(
         )
     if training.shape.steps < steps:
         notes.append(f"the run has {training.shape.steps} steps in all")
-    with tempfile.TemporaryDirectory(prefix="verify-resume-", dir=store.root) as place:
-        return _Trial(training, Path(place), time.monotonic() + 60 * minutes).prove(kills, seed, processes, notes)
+    with store.scratch("verify-resume") as place:
+        return _Trial(training, place, time.monotonic() + 60 * minutes).prove(kills, seed, processes, notes)
 
 
 def _training_of(job: Any, store: Store) -> Training:
@@ -354,7 +354,7 @@ def spread_losses(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], near
 
 
 def _say(words: str) -> None:
-    sys.stderr.write(f"verify-resume: {words}\n")
+    say(f"verify-resume: {words}\n")
     sys.stderr.flush()
 
 
@@ -407,9 +407,9 @@ def _hash(batch: Any) -> str:
 
 def show_proof(proof: Proof) -> None:
     """The proof on the terminal."""
-    from rich.console import Console
+    from graft.core.screen import Screen
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Screen(highlight=False, soft_wrap=True)
     columns = [[getattr(finding, name) for finding in proof.findings] for name in ("what", "compared")]
     widths = [max(map(len, column)) for column in columns]
     for finding in proof.findings:  # no table of rich: it would break long names of tensors

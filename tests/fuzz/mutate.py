@@ -13,12 +13,14 @@ ODD = [
     b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\r", b"\n\n", b"\t", b"\x1b[31m", b"\xe2\x80\xae",
     b"null", b"true", b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1", b"0", b"1e-320", b"9" * 400, b"9" * 5000,
     b"18446744073709551616", b"[]", b"{}", b'""', b'"', b"'", b"[" * 2000, b"{" * 300, b'{"a":' * 500, b"&a [*a, *a]",
-    b"!!python/object:os.system", b"*x", b"<<: *x", b"---", b"- ", b": ", b"|", b">", b"#", b",", b";", b"%", b"a" * 70000,
+    b"!!python/object:os.system", b"*x", b"<<: *x", b"---", b"- ", b": ", b"|", b">", b"#", b",", b";", b"%",
+    b"a" * 70000,
     b"\\u0000", b"\\ud800", b"<p " + b"a " * 3000 + b">", b"<![CDATA[", b"<!--", b"&#x110000;", b"../", b"/etc/passwd",
 ]  # fmt: skip
 VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**30, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "",
-    " ", "text", "\0", "\ud800", "\x1b[31m", "a" * 5000, [], {}, [[]], [None], {"": None}, [1, "a", None], {"role": "user"},
+    " ", "text", "\0", "\ud800", "\x1b[31m", "a" * 5000, [], {}, [[]], [None], {"": None}, [1, "a", None],
+    {"role": "user"},
     "null", "[]", "nan", "1e400", "../x", "\ufeff",
 ]  # fmt: skip
 

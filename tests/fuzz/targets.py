@@ -8,10 +8,14 @@ import json
 import random
 import shutil
 import struct
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
@@ -19,13 +23,13 @@ from mutate import changed_bytes, changed_json, changed_lines, changed_words
 
 from graft.core.artifact import Store
 from graft.core.base import EMBEDDED
+from graft.law_verbs.words import open_law
 from graft.readers.folder import listing, read
 from graft.readers.piece import Fields
 from graft.readers.suite import Choosing, read_tasks, suite_files
 from graft.readers.table_file import read_table
 from graft.readers.trials import Columns, read_trials
 from graft.recipe import read_recipe
-from graft.solving.law_file import LawFile
 from graft.stages.find_base import find_base
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -116,9 +120,25 @@ def suite_of(path: Path) -> None:
                 assert 0 <= one.gold < max(1, len(one.endings)), one
 
 
+def trials_of(path: Path) -> None:
+    found = read_trials(read_table(path), Columns(), ("size", "tokens"), law="chinchilla").trials
+    assert np.isfinite(found.loss_T).all() and (found.loss_T > 0).all()
+
+
 def law_of(path: Path) -> None:
-    law = LawFile.from_json(json.loads(path.read_bytes()))
-    assert all(value == value for value in law.predict({name: [1e9] for name in law.reach.columns}).value_T)
+    law, _ = open_law(path)
+    value_T = law.predict({"tokens": [1e9], "size": [1e8]}).value_T
+    assert np.isfinite(value_T).all(), value_T
+
+
+def saved_law() -> list[bytes]:
+    """A law that the command fitted to a table."""
+    with tempfile.TemporaryDirectory() as top:
+        table, saved = Path(top) / "runs.csv", Path(top) / "law.json"
+        table.write_bytes(cells(RUNS))
+        words = ["law", "fit", table, "--law", "chinchilla", "--json", saved, "--draws", 0]
+        subprocess.run([sys.executable, "-m", "graft", *map(str, words)], check=True, capture_output=True)
+        return [saved.read_bytes()]
 
 
 def manifest_of(path: Path) -> None:
@@ -176,25 +196,28 @@ PAGE = (
     + b"</p></body></html>"
 )
 
+WORDS, BYTES = (changed_bytes, changed_words), (changed_bytes,)
+JSON, LINES = (changed_json, changed_words), (changed_lines, changed_words)
+HEADERS = (near_start, header_changed(changed_json), header_changed(changed_words))
+GZ, ZST = (changed_bytes, packed(changed_words, gz, un_gz)), (changed_bytes, packed(changed_words, zst, un_zst))
+
 TARGETS: dict[str, Target] = {
-    "recipe": Target("recipe.yaml", lambda: [one.read_bytes() for one in RECIPES], (changed_bytes, changed_words), read_recipe),
-    "jsonl": Target("a.jsonl", lambda: [lines(rows(20))], (changed_bytes, changed_words, changed_lines), text_of),
-    "json": Target("a.json", lambda: [json.dumps(rows(20)).encode()], (changed_bytes, changed_words, changed_json), text_of),
-    "chat": Target("a.jsonl", lambda: [lines(CHATS)], (changed_lines, changed_words), text_of),
-    "parquet": Target("a.parquet", lambda: [parquet(rows(30)), parquet(CHATS[:1] * 9)], (changed_bytes,), text_of),
-    "csv": Target("a.csv", lambda: [cells(rows(20))], (changed_bytes, changed_words), text_of),
-    "html": Target("a.html", lambda: [PAGE], (changed_bytes, changed_words), text_of),
-    "gz": Target("a.jsonl.gz", lambda: [gz(lines(rows(20)))], (changed_bytes, packed(changed_words, gz, un_gz)), text_of),
-    "zst": Target("a.txt.zst", lambda: [zst(PAGE)], (changed_bytes, packed(changed_words, zst, un_zst)), text_of),
-    "suite": Target("a.jsonl", lambda: [lines([one] * 4) for one in QUESTIONS], (changed_lines, changed_words), suite_of),
-    "law table": Target("a.csv", lambda: [cells(RUNS)], (changed_bytes, changed_words),
-                        lambda path: read_trials(read_table(path), Columns())),
-    "law table in JSON": Target("a.json", lambda: [json.dumps(RUNS).encode()], (changed_json, changed_words),
-                                lambda path: read_trials(read_table(path), Columns())),
-    "config.json": Target("config.json", base_file("config.json"), (changed_json, changed_words), base_of),
-    "safetensors": Target("model.safetensors", base_file("model.safetensors"),
-                          (near_start, header_changed(changed_json), header_changed(changed_words)), base_of),
+    "recipe": Target("recipe.yaml", lambda: [one.read_bytes() for one in RECIPES], WORDS, read_recipe),
+    "jsonl": Target("a.jsonl", lambda: [lines(rows(20))], (*WORDS, changed_lines), text_of),
+    "json": Target("a.json", lambda: [json.dumps(rows(20)).encode()], (*WORDS, changed_json), text_of),
+    "chat": Target("a.jsonl", lambda: [lines(CHATS)], LINES, text_of),
+    "parquet": Target("a.parquet", lambda: [parquet(rows(30)), parquet(CHATS[:1] * 9)], BYTES, text_of),
+    "csv": Target("a.csv", lambda: [cells(rows(20))], WORDS, text_of),
+    "html": Target("a.html", lambda: [PAGE], WORDS, text_of),
+    "gz": Target("a.jsonl.gz", lambda: [gz(lines(rows(20)))], GZ, text_of),
+    "zst": Target("a.txt.zst", lambda: [zst(PAGE)], ZST, text_of),
+    "suite": Target("a.jsonl", lambda: [lines([one] * 4) for one in QUESTIONS], LINES, suite_of),
+    "law table": Target("a.csv", lambda: [cells(RUNS)], WORDS, trials_of),
+    "law table in JSON": Target("a.json", lambda: [json.dumps(RUNS).encode()], JSON, trials_of),
+    "saved law": Target("law.json", saved_law, JSON, law_of),
+    "config.json": Target("config.json", base_file("config.json"), JSON, base_of),
+    "safetensors": Target("model.safetensors", base_file("model.safetensors"), HEADERS, base_of),
     "tokenizer.json": Target("tokenizer.json", base_file("tokenizer.json"), (near_start, changed_json), base_of),
-    "tokenizer_config": Target("tokenizer_config.json", base_file("tokenizer_config.json"), (changed_json, changed_words), base_of),
-    "manifest": Target("manifest.json", lambda: [MANIFEST], (changed_json, changed_words, changed_bytes), manifest_of),
-}  # fmt: skip
+    "tokenizer_config": Target("tokenizer_config.json", base_file("tokenizer_config.json"), JSON, base_of),
+    "manifest": Target("manifest.json", lambda: [MANIFEST], (*JSON, changed_bytes), manifest_of),
+}

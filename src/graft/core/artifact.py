@@ -12,10 +12,9 @@ import json
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -24,16 +23,26 @@ from typing import Any
 
 from graft.core.code_identity import code_identity
 from graft.core.errors import FaultError, UsageError, nearest
-from graft.core.files import is_held, locked, naming_full_disk, write_whole
+from graft.core.files import (
+    UNUSABLE,
+    is_held,
+    locked,
+    naming_full_disk,
+    naming_read_only,
+    not_writable,
+    write_whole,
+)
 from graft.core.fingerprint import Fingerprints
 from graft.core.ledger import Ledger
-from graft.core.mark import ARTIFACT, DRAFTS, LOCKS, MEMORY, mark_store
+from graft.core.leftovers import Unfinished, artifact_folders, clean, lock_of, unfinished
+from graft.core.manifest import MANIFEST, Damaged, has_manifest, read_manifest
+from graft.core.mark import DRAFTS, LOCKS, MEMORY, is_store, mark_store
+from graft.core.notes import say, tell_notes
 from graft.core.progress import phase
 from graft.core.ranks import rank
 from graft.core.runtime import machine
 from graft.core.settings import to_json
 
-MANIFEST = "manifest.json"
 PATIENCE = 1800.0  # seconds that another rank waits while nobody makes what it waits for
 Meet = Callable[[bool], bool]  # the word of rank 0, told to all ranks: is this to be built?
 Code = str | tuple[str, ...]  # the name of the module that makes something, and of modules it chooses at run time
@@ -61,8 +70,14 @@ class Artifact:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """settings, inputs, ledger, facts, versions, device, started, seconds: as written at the end."""
-        return json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        """settings, inputs, ledger, facts, versions, device, started, seconds: as written at the end.
+
+        Raises: Damaged, a FaultError, where it is not that.
+        """
+        try:
+            return read_manifest(self.path)
+        except FileNotFoundError as error:
+            raise Damaged(self.path, "is not there", do="run `graft ls artifacts` for what there is") from error
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -94,22 +109,18 @@ class Draft:
         return self.path / name
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """A draft as it lies there; changed: when it last was, in seconds since 1970. busy: a process is at it."""
-
-    path: Path
-    size: int
-    changed: float
-    busy: bool
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-
-class _Busy(Exception):
-    """What is to be removed is in use."""
+def artifact_at(folder: Path) -> Artifact | None:
+    """The artifact in a folder; None where there is none, and where it is damaged, which is said."""
+    found = Artifact(folder)
+    if not has_manifest(folder):
+        return None
+    try:
+        found.manifest  # noqa: B018 - it is read once, and kept
+    except Damaged as error:
+        if error.__cause__ is None or has_manifest(folder):  # else it went meanwhile
+            tell_notes([f"{found.name} counts as not there: {MANIFEST} {error.why}; `graft clean` removes it"])
+        return None
+    return found
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,8 @@ class Store:
     @property
     def prints(self) -> Fingerprints:
         """The memory of file contents, by which inputs from outside are known."""
-        self._make_room("")
+        if not is_store(self.root):  # what is one may be read where nothing can be written
+            self._make_room("")
         return Fingerprints(self.root / MEMORY)
 
     @classmethod
@@ -172,18 +184,20 @@ class Store:
 
     def _lead(self, final: Path, known: dict[str, Any], build: Callable[[Draft], None], tell: Meet) -> bool:
         """Find or build an artifact; returns whether it was built, which `tell` heard before it began."""
-        if (final / MANIFEST).exists():
+        if has_manifest(final):
+            read_manifest(final)  # a damaged one is refused before anything is made of it
             return tell(False)
-        with naming_full_disk(final), self._locked(final.name):
-            fresh = tell(not (final / MANIFEST).exists())
+        with naming_full_disk(final), naming_read_only(self.root), self._locked(final.name):
+            fresh = tell(not has_manifest(final))
             if fresh:
+                _require_free(final)
                 self._build(final, known, build)
         return fresh
 
     def _await(self, final: Path) -> None:
         """Waits until the first rank has made an artifact. Errors: FaultError where it does not even try."""
         seen = time.monotonic()
-        while not (final / MANIFEST).exists():
+        while not has_manifest(final):
             if is_held(self._lock(final.name)):
                 seen = time.monotonic()
             elif time.monotonic() - seen > PATIENCE:
@@ -207,7 +221,7 @@ class Store:
     def find(self, kind: str, settings: Any, inputs: Mapping[str, Artifact | str], code: Code) -> Artifact | None:
         """The finished artifact of this request, or None; builds nothing."""
         path, _ = self.places(kind, settings, inputs, code)
-        return Artifact(path) if (path / MANIFEST).exists() else None
+        return Artifact(path) if has_manifest(path) else None
 
     def places(self, kind: str, settings: Any, inputs: Mapping[str, Artifact | str], code: Code) -> tuple[Path, Path]:
         """Where the artifact of this request lies or would lie: finished, and as a draft."""
@@ -250,56 +264,74 @@ class Store:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 mark_store(self.root)
-            except (FileExistsError, NotADirectoryError, PermissionError) as error:
-                raise UsageError(
-                    f"cannot write to the store: {error.strerror}", where=str(folder), do="choose another --store"
-                ) from error
+            except OSError as error:
+                if error.errno not in UNUSABLE:
+                    raise
+                raise not_writable(folder, error.errno) from error
         return folder
 
-    def drafts(self) -> list[Unfinished]:
-        """What was begun and is not finished, the longest untouched first."""
-        found = [self._unfinished(path) for path in (self.root / DRAFTS).glob("*/")]
-        return sorted(found, key=lambda draft: (draft.changed, draft.name))
+    @contextmanager
+    def scratch(self, label: str) -> Generator[Path]:
+        """A folder in the store for work that is no artifact: gone afterwards, and known to `clean` after a kill."""
+        name = f"{label}-{os.getpid()}-{time.monotonic_ns():x}"
+        with naming_full_disk(self.root), naming_read_only(self.root), self._locked(name):
+            place = self.root / DRAFTS / name
+            place.mkdir()
+            try:
+                yield place
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
 
-    def _unfinished(self, path: Path) -> Unfinished:
-        seen = [one.stat() for one in (path, *path.rglob("*")) if one.exists()]
-        return Unfinished(
-            path,
-            size=sum(stat.st_size for stat in seen[1:]),
-            changed=max((stat.st_mtime for stat in seen), default=0.0),
-            busy=is_held(self._lock(path.name)),
-        )
+    def drafts(self) -> list[Unfinished]:
+        """What was begun and is not finished, and all else that a process left, the longest untouched first."""
+        return unfinished(self.root)
 
     def clean(self) -> list[Path]:
-        """Remove every draft that no living process is at; returns the folders that are gone."""
-        gone: list[Path] = []
-        for draft in self.drafts():
-            with suppress(_Busy), locked(self._lock(draft.name), _refuse_to_wait):
-                shutil.rmtree(draft.path)
-                gone.append(draft.path)
-        return gone
+        """Remove all of that which no living process is at; returns what is gone. Raises: UsageError, read-only."""
+        with naming_read_only(self.root):
+            return clean(self.root)
 
     def _lock(self, name: str) -> Path:
-        return self.root / LOCKS / f"{name}.lock"
+        return lock_of(self.root, name)
 
     def artifacts(self) -> list[Artifact]:
-        """Every finished artifact, oldest first."""
-        found = [Artifact(p.parent) for p in self.root.glob(f"*-*/{MANIFEST}") if ARTIFACT.fullmatch(p.parent.name)]
+        """Every finished artifact, oldest first; one that is damaged is left out, and a note names it."""
+        found = [one for one in map(artifact_at, artifact_folders(self.root)) if one is not None]
         return sorted(found, key=lambda artifact: (artifact.manifest["started"], artifact.name))
 
     def get(self, name: str) -> Artifact:
-        """The artifact of this name, of an unambiguous beginning of it, or at this path."""
-        if os.path.exists(Path(name) / MANIFEST):  # noqa: PTH110 - Path.exists raises for a name that is too long
-            return Artifact(Path(name).resolve())
-        names = [artifact.name for artifact in self.artifacts()]
+        """The artifact of this name, of an unambiguous beginning of it, or at this path.
+
+        Raises: UsageError for no artifact and for several; FaultError for one that is damaged.
+        """
+        if has_manifest(Path(name)):
+            return _read(Path(name).resolve())
+        names = [folder.name for folder in artifact_folders(self.root)]
         matches = [full for full in names if name and full.startswith(name)]
         if len(matches) == 1:
-            return Artifact(self.root / matches[0])
+            return _read(self.root / matches[0])
         raise UsageError(
             f'"{name}" fits {len(matches)} artifacts',
             where=str(self.root),
             allowed=", ".join(matches[:8]) or "the name of one artifact, or a beginning of it",
             do=nearest(name, names) or "run `graft ls artifacts`",
+        )
+
+
+def _read(folder: Path) -> Artifact:
+    """The artifact in a folder, its manifest read. Raises: Damaged."""
+    found = Artifact(folder)
+    found.manifest  # noqa: B018 - it is read once, and kept
+    return found
+
+
+def _require_free(final: Path) -> None:
+    """Raises: FaultError where a folder of this name is there, which no rename could replace."""
+    if os.path.lexists(final):
+        raise FaultError(
+            f"a folder of this artifact's name is there, without {MANIFEST}",
+            where=str(final),
+            do="move it away, and run the same command again",
         )
 
 
@@ -314,11 +346,7 @@ def _name(kind: str, identity: Mapping[str, Any]) -> str:
 
 
 def _say_waiting(name: str, holder: str) -> None:
-    sys.stderr.write(f"waiting for {name}: process {holder or '(unknown)'} is making it\n")
-
-
-def _refuse_to_wait(holder: str) -> None:
-    raise _Busy(holder)
+    say(f"waiting for {name}: process {holder or '(unknown)'} is making it\n")
 
 
 def versions() -> dict[str, str]:

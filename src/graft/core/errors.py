@@ -13,6 +13,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from graft.core.plain import plain, plain_line
+
 
 class GraftError(Exception):
     """An error with a message for people: what happened, where, what is allowed, what to do."""
@@ -24,12 +26,12 @@ class GraftError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        lines = [f"{plain_line(self.where)}: {self.what}" if self.where else self.what]
         if self.allowed:
             lines.append(f"  allowed: {self.allowed}")
         if self.do:
             lines.append(f"  to do:   {self.do}")
-        return "\n".join(lines)
+        return plain("\n".join(lines))
 
 
 class UsageError(GraftError, ValueError):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from graft.core.artifact import MANIFEST, Artifact
+from graft.core.artifact import MANIFEST, Artifact, artifact_at
+from graft.core.leftovers import artifact_folders
 from graft.core.mark import ARTIFACT, entries_of
 
 
@@ -19,14 +20,12 @@ class Family:
 
     @cached_property
     def _known(self) -> dict[str, Artifact]:
-        paths = sorted(self.root.glob(f"*-*/{MANIFEST}"))
-        return {path.parent.name: Artifact(path.parent) for path in paths if ARTIFACT.fullmatch(path.parent.name)}
+        found = (artifact_at(folder) for folder in artifact_folders(self.root))
+        return {one.name: one for one in found if one is not None}
 
     def get(self, name: str) -> Artifact | None:
-        """The artifact of this whole name; None where it is not there (any more)."""
-        if not ARTIFACT.fullmatch(name) or "/" in name or not (self.root / name / MANIFEST).exists():
-            return None
-        return Artifact(self.root / name)
+        """The artifact of this whole name; None where it is not there (any more), or is damaged."""
+        return artifact_at(self.root / name) if ARTIFACT.fullmatch(name) and "/" not in name else None
 
     def input(self, artifact: Artifact, role: str) -> Artifact | None:
         """What an artifact was made from in this role; None where that is not there, or nothing was."""

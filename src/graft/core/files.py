@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import itertools
 import os
 import re
@@ -14,9 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from graft.core.errors import FaultError, GraftError
+from graft.core.errors import FaultError, GraftError, UsageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+UNUSABLE = (*DENIED, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+PART = re.compile(r"(.+)\.\d+-\d+\.partial")  # what `whole` calls a file that is being written
 ERRNO_SAID = re.compile(r"(?:\[errno |\(os error )(\d+)", re.IGNORECASE)  # of libraries that keep the number to words
 # What libraries say of a write that failed without saying why: torch.save, numpy's tofile, C++ streams.
 VAGUE = re.compile(r"unexpected pos \d+|\d+ requested and \d+ written|failed writing file|iostream error")
@@ -30,15 +34,16 @@ _numbers = itertools.count()
 def whole(path: Path) -> Generator[BinaryIO]:
     """A file that has its name only once it is all there, on the disk and not only in its cache.
 
+    It is locked while it is written: a part that nobody holds is one that a killed process left.
     Errors: FaultError when the disk is full.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}-{next(_numbers)}.partial")  # nobody else writes to this one
     try:
-        with partial.open("wb") as out:
+        with _begun(partial) as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)  # while it is locked: nobody takes it for a part that was left
     except BaseException as error:
         full = as_disk_full(error, path)  # asked while the part still takes its room
         partial.unlink(missing_ok=True)
@@ -47,10 +52,64 @@ def whole(path: Path) -> Generator[BinaryIO]:
         raise
 
 
+def _begun(partial: Path) -> BinaryIO:
+    """The file, open and locked; begun again where somebody removed it before it was locked."""
+    while True:
+        out = partial.open("wb")
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody looks at it, or takes it for a part that was left
+            out.close()
+            continue
+        except OSError:  # a file system without locks
+            return out
+        if _is_at(out, partial):
+            return out
+        out.close()
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what killed processes left of a file that they wrote by `whole`."""
+    for part in list(path.parent.glob(f"{glob.escape(path.name)}.*.partial")):
+        if PART.fullmatch(part.name) and not is_held(part):
+            part.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     with whole(path) as out:
         out.write(text.encode())
+
+
+@contextmanager
+def naming_read_only(root: Path) -> Generator[None]:
+    """What fails in here because nothing may be written below `root`, a store, is a UsageError; other errors pass."""
+    try:
+        yield
+    except GraftError:
+        raise
+    except Exception as error:
+        number = _errno(error)
+        name = error.filename if isinstance(error, OSError) else None
+        inside = isinstance(name, str) and Path(name).absolute().is_relative_to(root.absolute())
+        if not (number in DENIED and inside) and not (number == errno.EROFS and _is_read_only(root)):
+            raise
+        raise not_writable(root, number or errno.EROFS) from error
+
+
+def not_writable(root: Path, number: int) -> UsageError:
+    """The error for a store that may be read and not written."""
+    return UsageError(
+        f"cannot write to the store: {os.strerror(number)}",
+        where=str(root),
+        allowed="a folder that may be written; `graft ls artifacts` and `graft show` read any",
+        do="choose another --store (or $GRAFT_STORE), or make this one writable",
+    )
+
+
+def _is_read_only(root: Path) -> bool:
+    there = next((p for p in (root.absolute(), *root.absolute().parents) if p.exists()), None)
+    return there is not None and bool(os.statvfs(there).f_flag & os.ST_RDONLY)
 
 
 @contextmanager
@@ -134,13 +193,17 @@ def locked(path: Path, on_wait: Callable[[str], None] = lambda holder: None) -> 
 def is_held(path: Path) -> bool:
     """Whether a living process holds this lock file."""
     try:
-        with path.open(encoding="utf-8") as lock:
+        with open(path, encoding="utf-8", opener=_at_once) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    except BlockingIOError:
+    except OSError:  # somebody holds it, or that cannot be told
         return True
     return False
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a fifo would wait for somebody who writes
 
 
 def _taken(path: Path, on_wait: Callable[[str], None]) -> TextIO:
@@ -164,7 +227,7 @@ def _taken(path: Path, on_wait: Callable[[str], None]) -> TextIO:
         lock.close()
 
 
-def _is_at(lock: TextIO, path: Path) -> bool:
+def _is_at(lock: TextIO | BinaryIO, path: Path) -> bool:
     """Whether the open file still is the one of that name: its last holder has removed it otherwise."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), path.stat())

@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
 from graft.core.errors import UsageError
-from graft.core.files import locked, naming_full_disk, write_whole
+from graft.core.files import DENIED, locked, naming_full_disk, write_whole
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress
 
 SMALL = 256 << 10  # bytes of a file that costs no more to read than to remember
@@ -91,8 +93,11 @@ class Fingerprints:
             self._remember({fact: ["", ""]})
 
     def _remember(self, new: dict[str, list[str]]) -> None:
-        """Add to the memory what was found, beside what other processes have added to it meanwhile."""
-        with naming_full_disk(self.memory):
+        """Add to the memory what was found, beside what other processes have added to it meanwhile.
+
+        In a folder that cannot be written nothing is remembered, which costs time and nothing else.
+        """
+        with naming_full_disk(self.memory), _told_where_read_only(self.memory):
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             with locked(self.memory.with_suffix(".lock")):
                 self.known = _remembered(self.memory) | self.known | new
@@ -102,6 +107,16 @@ class Fingerprints:
 def stamp(seen: os.stat_result) -> str:
     """All that the file system says of a file's content: equal stamps of one path mean that nothing was written."""
     return f"{seen.st_size} {seen.st_ino} {seen.st_mtime_ns} {seen.st_ctime_ns}"
+
+
+@contextmanager
+def _told_where_read_only(memory: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DENIED:
+            raise
+        tell_notes([f"what was read of files is not remembered: {memory.parent}: {error.strerror}"])
 
 
 def _is_fresh(seen: os.stat_result) -> bool:

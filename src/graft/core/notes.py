@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 
+from graft.core.plain import plain
+
 
 def tell_notes(notes: Iterable[str]) -> None:
     """Each note once on standard error, however many stages come to it."""
@@ -16,4 +18,9 @@ def tell_notes(notes: Iterable[str]) -> None:
 @cache
 def tell(words: str) -> None:
     """A line on standard error, once in a process."""
-    sys.stderr.write(f"graft: {words}\n")
+    say(f"graft: {words}\n")
+
+
+def say(words: str) -> None:
+    """Words on standard error, as often as they are said; their lines end in them."""
+    sys.stderr.write(plain(words))

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from graft.core.plain import plain
+
 T = TypeVar("T")
 
 QUIET_SECONDS = 2.0  # work shorter than this shows nothing
@@ -139,6 +141,7 @@ def _tick(label: str, over: threading.Event, known: int) -> None:
 
 
 def _write(text: str, terminal: bool) -> None:
+    text = plain(text)
     if terminal:
         text = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be taken back
     sys.stderr.write(f"\r\x1b[2K{text}" if terminal else text + "\n")

@@ -8,6 +8,8 @@ import time
 import traceback
 from types import TracebackType
 
+from graft.core.plain import plain
+
 SECONDS_TO_FAIL = 5.0  # within which all ranks fail that fail alike
 NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # only together do they speak of a job of several
 
@@ -45,7 +47,7 @@ def say_fault(words: str) -> None:
         words = f"process {rank()} of {num_ranks()}: {words}"
     out = sys.__stderr__ if rank() else sys.stderr
     assert out is not None
-    out.write(words)
+    out.write(plain(words))
     out.flush()
 
 

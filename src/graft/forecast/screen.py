@@ -7,13 +7,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from graft.core.progress import clock
+from graft.core.screen import Screen
 from graft.forecast.plan import Forecast
 from graft.forecast.text import SourceForecast
 
 
 def show_forecast(one: Forecast) -> None:
     """Sources, training, measuring, cost, and what to think about first."""
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     console.print(_sources(one))
     for name, source in one.sources.items():
         console.print(escape(_lost(name, source)))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from graft.core.errors import GateClosed, UsageError
+from graft.core.plain import plain
 from graft.core.progress import phase
 
 law = typer.Typer(
@@ -260,4 +261,4 @@ def write(path: Path | None, told: dict[str, Any]) -> None:
         write_whole(path, json_text(told))
     except OSError as error:
         raise UsageError(f"cannot write: {error.strerror}", where=f"--json {path}", do="choose another file") from error
-    typer.echo(f"written: {path}")
+    typer.echo(plain(f"written: {path}"))

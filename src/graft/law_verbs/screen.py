@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from graft.core.screen import Screen
 from graft.solving.quantity import amount, factor_words, quantity
 
 METRICS = {"r2": "R2", "huber": "Huber", "mre": "MRE", "spearman": "Spearman"}
@@ -19,13 +20,13 @@ MOST_FOLDS = 12  # more are told by the worst three
 WIDEST = 100  # columns: lines of words longer than that are hard to read
 
 
-def terminal() -> Console:
+def terminal() -> Screen:
     """Where answers are shown."""
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     return (
-        Console(highlight=False, width=min(console.width, WIDEST))
+        Screen(highlight=False, width=min(console.width, WIDEST))
         if console.is_terminal
-        else Console(highlight=False, width=WIDEST)
+        else Screen(highlight=False, width=WIDEST)
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from graft.computing import DeviceOption, PrecisionOption, computing
+from graft.core.plain import plain
 from graft.law_verbs.app import JsonOption, write
 
 # ruff: noqa: UP045 - typer wants Optional
@@ -78,4 +79,4 @@ def similarity(
     write(out, told)
     if page is not None:
         write_page(page, request, told, kept)
-        typer.echo(f"written: {page}")
+        typer.echo(plain(f"written: {page}"))

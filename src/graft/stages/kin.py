@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graft.core.artifact import MANIFEST, Artifact, Store
+from graft.core.artifact import Artifact, Store, artifact_at
 from graft.core.mark import ARTIFACT
 
 
@@ -14,11 +14,8 @@ def near(artifact: Artifact, role: str) -> Artifact | None:
 
 
 def beside(artifact: Artifact, name: str) -> Artifact | None:
-    """The artifact of this name in the same store; None where there is none, or it is no name of one."""
-    path = artifact.path.parent / name
-    if not ARTIFACT.fullmatch(name) or "/" in name or not (path / MANIFEST).exists():
-        return None
-    return Artifact(path)
+    """The artifact of this name in the same store; None: there is none, it is damaged, or the name is another's."""
+    return artifact_at(artifact.path.parent / name) if ARTIFACT.fullmatch(name) and "/" not in name else None
 
 
 def ancestry(artifact: Artifact) -> list[Artifact]:

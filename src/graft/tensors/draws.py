@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from graft.core.files import whole
+from graft.core.notes import say
 from graft.core.progress import Progress
 from graft.tensors.faults import enough_memory
 from graft.tensors.sampling import Document, Drawing, Drawn, cache_error, can_cache, draw_documents, uniforms
@@ -83,7 +83,7 @@ class Draws:
         self.cached = False
         kind = self.model.config.model_type
         self.notes.append(f"{kind}: {why}: every token was sampled from the whole text before it, which is slow.")
-        sys.stderr.write(f"graft: note: {self.notes[-1]}\n")
+        say(f"graft: note: {self.notes[-1]}\n")
 
 
 def read_drawn(path: Path) -> Drawn:

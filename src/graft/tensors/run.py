@@ -17,6 +17,7 @@ import torch
 
 from graft.core.base import Base
 from graft.core.errors import FaultError
+from graft.core.notes import say
 from graft.core.progress import Progress
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
@@ -139,7 +140,7 @@ class Run:
         try:
             self._note_validation(stop)
         except Stopped:
-            sys.stderr.write(f"\nstopped at the look after step {self.done} of {self.steps}\n")
+            say(f"\nstopped at the look after step {self.done} of {self.steps}\n")
             raise KeyboardInterrupt from None
         if self.done:
             self._save()
@@ -163,7 +164,7 @@ class Run:
                 self._save()
                 saved = last = time.monotonic()
             if asked:
-                sys.stderr.write(f"\nstopped after step {self.done} of {self.steps}\n")
+                say(f"\nstopped after step {self.done} of {self.steps}\n")
                 raise KeyboardInterrupt
         progress.close()
 
@@ -174,7 +175,7 @@ class Run:
         facts = load_checkpoint(newest, self.model, self.optimizer)
         self.done, self.curve, self.seconds = facts["step"], facts["curve"], facts["seconds"]
         self.latest = next(entry["validation"] for entry in reversed(self.curve) if "validation" in entry)
-        sys.stderr.write(f"going on after step {self.done} of {self.steps}\n")
+        say(f"going on after step {self.done} of {self.steps}\n")
 
     def _drop_optimizer(self) -> None:
         """Moments and gradients go before the model is written and read back: both need room of the same size."""

@@ -8,6 +8,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from graft.core.interrupts import note_signal
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -44,6 +46,7 @@ class Stop:
 
     def _mark(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        note_signal(number)
         for one in self._before:
             signal.signal(one, signal.SIG_DFL)
         os.write(2, f"\n{self._words}\n".encode())  # sys.stderr may be in the middle of a line of its own

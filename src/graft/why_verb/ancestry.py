@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
 from graft.core.artifact import Artifact
 from graft.core.family import Family
+from graft.core.screen import Screen
 from graft.readers.folder import shown
 from graft.stages.legs import base_of
 
@@ -42,7 +42,7 @@ def _made_from(artifact: Artifact, family: Family, seen: set[str]) -> list[dict[
 def show_ancestry(told: Mapping[str, Any]) -> None:
     tree = Tree(f"[bold]{_plain(told['tree']['name'])}[/bold]")
     _grow(tree, told["tree"])
-    Console(width=10_000).print(tree)  # paths are not cut: a terminal wraps them
+    Screen(width=10_000).print(tree)  # paths are not cut: a terminal wraps them
 
 
 def _grow(tree: Tree, told: Mapping[str, Any]) -> None:
