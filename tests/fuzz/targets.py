@@ -64,7 +64,7 @@ CHATS: list[dict[str, object]] = [
 ]  # fmt: skip
 QUESTIONS: list[dict[str, object]] = [
     {"question": "Which?", "choices": ["one", "two"], "answer": 1},
-    {"query": "Which?", "options": {"A": "one", "B": "two"}, "label": "B"},
+    {"query": "Which?", "choices": ["one", "two"], "gold": 0},
     {"passage": "It is two.", "question": "Which?", "answer": "two"},
 ]
 RUNS = [
@@ -127,7 +127,7 @@ def trials_of(path: Path) -> None:
 
 def law_of(path: Path) -> None:
     law, _ = open_law(path)
-    value_T = law.predict({"tokens": [1e9], "size": [1e8]}).value_T
+    value_T = law.predict({"tokens": [1e9], "size": [1e8], "ratio": [0.5]}).value_T
     assert np.isfinite(value_T).all(), value_T
 
 
@@ -136,7 +136,7 @@ def saved_law() -> list[bytes]:
     with tempfile.TemporaryDirectory() as top:
         table, saved = Path(top) / "runs.csv", Path(top) / "law.json"
         table.write_bytes(cells(RUNS))
-        words = ["law", "fit", table, "--law", "chinchilla", "--json", saved, "--draws", 0]
+        words = ["law", "fit", table, "--json", saved]
         subprocess.run([sys.executable, "-m", "graft", *map(str, words)], check=True, capture_output=True)
         return [saved.read_bytes()]
 

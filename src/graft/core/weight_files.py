@@ -25,11 +25,12 @@ def read_json(path: Path) -> dict[str, Any]:
                 f"this file has {path.stat().st_size:,} bytes", where=str(path), allowed=f"up to {JSON_BYTES:,}"
             )
         found = json.loads(path.read_bytes())
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair can be written as JSON, and is no text
     except json.JSONDecodeError as error:
         raise UsageError(
             f"this is no JSON: {error.msg}", where=f"{path}:{error.lineno}:{error.colno}", do=_again(path)
         ) from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise UsageError("this is no JSON in UTF-8", where=str(path), do=_again(path)) from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets as deep
         raise UsageError(f"this JSON cannot be read: {error}", where=str(path), do=_again(path)) from error

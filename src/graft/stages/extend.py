@@ -238,7 +238,7 @@ def _agrees(folder: Path, texts: Sequence[str]) -> bool:
     """Whether transformers opens this folder's tokenizer and gives the ids that tokenizers gives."""
     from transformers import AutoTokenizer
 
-    from graft.tensors.weights import quiet
+    from graft.tensors.quiet import quiet
 
     tokenizer = Base("", folder).tokenizer
     with quiet():  # it warns of texts that are longer than the window

@@ -72,7 +72,7 @@ def initialize(corpus: Artifact, settings: Initialize = Initialize(), *, store: 
 def _build(draft: Draft, corpus: Artifact, settings: Initialize) -> None:
     import torch
 
-    from graft.tensors.weights import quiet
+    from graft.tensors.quiet import quiet
 
     folder = draft / "model"
     folder.mkdir(exist_ok=True)

@@ -33,6 +33,7 @@ from graft.core.errors import UsageError
 from graft.core.kind import Kind, kind_of
 from graft.core.named_tokens import GENERATION
 from graft.tensors.faults import is_memory
+from graft.tensors.quiet import quiet
 
 LOADERS: dict[Kind, Any] = {
     "decoder": AutoModelForCausalLM,
@@ -72,7 +73,7 @@ def skeleton_of(base: Base) -> PreTrainedModel:
     kind = kind_of(base.config)
     _check_code(base)
     _check_sizes(base)
-    with described(base.folder, kind):
+    with described(base.folder, kind), quiet():
         with bounded(base), torch.device("meta"):
             config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
             LOADERS[kind].from_config(config, trust_remote_code=False)

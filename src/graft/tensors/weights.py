@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from graft.core.base import TOKENIZER_FILES
 from graft.core.errors import FaultError, UsageError
@@ -20,6 +18,7 @@ from graft.core.runtime import Computed
 from graft.tensors.faults import enough_memory
 from graft.tensors.model import Model
 from graft.tensors.parallel import NotInSlices, device, meeting, rank, whole
+from graft.tensors.quiet import quiet
 from graft.tensors.safetensor_files import write_weights
 from graft.tensors.stored import StoredTypes
 from graft.tensors.verify import verify
@@ -159,17 +158,3 @@ def _only_chooses(tune: Callable[[Model], Model], hf: PreTrainedModel) -> bool:
         return False
     after = [(name, id(weight)) for name, weight in tuned.hf.named_parameters(remove_duplicate=False)]
     return before == after and tuned.adapter is None
-
-
-@contextmanager
-def quiet() -> Generator[None]:
-    """transformers' own progress bars and reports off for a moment; whoever wants them keeps them."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
