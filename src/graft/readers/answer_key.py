@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from graft.core.strict_json import parse_json
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LONGEST = 1 << 20  # characters of choices that a cell of a table writes as a list
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")  # "A", "a", "(A)", "A.", "A)"
 LABELLED = re.compile(r"\(?([A-Za-z])[).:]\s*(.+)", re.DOTALL)  # "(A) text", "A. text"
 
@@ -43,6 +45,8 @@ def options_of(value: Any) -> Options | None:
         if isinstance(texts, list):
             same = isinstance(labels, list) and len(labels) == len(texts)
             return Options(tuple(texts), tuple(map(str, labels)) if same and labels else ())
+        if not all(isinstance(key, str) for key in cells):  # of a text of Python, whose keys may be anything
+            return None
         keys = sorted(cells) if all(len(key) == 1 for key in cells) else list(cells)
         return Options(tuple(cells[key] for key in keys), tuple(keys))
     if not isinstance(value, list):
@@ -54,12 +58,12 @@ def options_of(value: Any) -> Options | None:
 
 
 def _parsed(text: str) -> Any:
-    if not text.strip().startswith(("[", "{")):
+    if len(text) > LONGEST or not text.strip().startswith(("[", "{")):
         return None
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (parse_json, ast.literal_eval):
         try:
             return parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return None
 
