@@ -40,13 +40,13 @@ def options_of(value: Any) -> Options | None:
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):  # of a text of Python, whose keys may be anything
+            return None
         cells = cast("Mapping[str, Any]", value)
         texts, labels = cells.get("text"), cells.get("label", cells.get("labels"))
         if isinstance(texts, list):
             same = isinstance(labels, list) and len(labels) == len(texts)
             return Options(tuple(texts), tuple(map(str, labels)) if same and labels else ())
-        if not all(isinstance(key, str) for key in cells):  # of a text of Python, whose keys may be anything
-            return None
         keys = sorted(cells) if all(len(key) == 1 for key in cells) else list(cells)
         return Options(tuple(cells[key] for key in keys), tuple(keys))
     if not isinstance(value, list):
