@@ -79,7 +79,7 @@ def _check_numbers(path: str, value: Any, depth: int, key: str = "") -> None:
         raise BadLaw(f"{path} is {said(value)}, and not an object")
     elif isinstance(value, Mapping):
         for name, one in value.items():
-            below = ANY if key in MAY_BE_NULL else str(name)
+            below = "objective" if key == "facts" else ANY if key in MAY_BE_NULL else str(name)
             _check_numbers(f"{path}.{name}", one, depth + 1, below)
     elif isinstance(value, list):
         for one in value:
