@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from graft.core.errors import UnknownKey, UsageError, flat, joined, nearest
+from graft.core.files import require_file
 from graft.core.reference import settings_of
 from graft.core.settings import (
     Place,
@@ -28,6 +29,8 @@ from graft.core.shelf import Shelf, class_name, plugin_name
 
 T = TypeVar("T")
 JOBS = Shelf("jobs")
+LONGEST = 1_000_000  # characters of a recipe
+DEEPEST, ALIASES, NODES = 50, 1000, 10_000  # of its values; the largest recipes have some hundreds
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
@@ -38,10 +41,11 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
     """
     path = Path(path)
     try:
+        require_file(path, allowed="a YAML file")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UsageError("there is no such recipe", where=str(path), do=_near_recipe(path)) from error
-    except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the recipe cannot be read: {error}", where=str(path), allowed="a YAML file") from error
     lines: dict[tuple[str | int, ...], int] = {}
     whole = _values(text, str(path), lines)
@@ -213,7 +217,10 @@ def _entry(item: Any) -> tuple[str, Any] | None:
 def _values(text: str, name: str, lines: dict[tuple[str | int, ...], int]) -> Any:
     """YAML as plain values. Errors: UsageError, at a line where `name` is a file."""
     is_file = not name.startswith("--set")
+    if len(text) > LONGEST:
+        raise UsageError(f"{len(text):,} characters", where=name, allowed=f"at most {LONGEST:,}")
     try:
+        _require_bounded(text, name)
         return _plain(yaml.compose(text, Loader=yaml.SafeLoader), (), lines, name)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -221,6 +228,42 @@ def _values(text: str, name: str, lines: dict[tuple[str | int, ...], int]) -> An
         raise UsageError(
             f"not YAML: {getattr(error, 'problem', error)}", where=where, allowed="a value as YAML writes it"
         ) from error
+
+
+def _require_bounded(text: str, name: str) -> None:
+    """Errors: UsageError for what is nested too deeply, or grows too large once its aliases stand for what they name.
+
+    It goes by the events of the parser and builds nothing: neither depth nor aliases cost anything here.
+    """
+    depth = nodes = aliases = 0
+    open_: list[tuple[str, int]] = []  # anchors of what is being read, and how many nodes there were before it
+    sizes: dict[str, int] = {}
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            aliases, nodes = aliases + 1, nodes + sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_.append((event.anchor or "", nodes))
+            depth, nodes = depth + 1, nodes + 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+            anchor, before = open_.pop()
+            if anchor:
+                sizes[anchor] = nodes - before
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+        for count, most, words in (
+            (depth, DEEPEST, "levels of nesting"),
+            (aliases, ALIASES, "aliases"),
+            (nodes, NODES, "values, aliases written out"),
+        ):
+            if count > most:
+                line = "" if name.startswith("--set") else f":{event.start_mark.line + 1}"
+                raise UsageError(
+                    f"more than {most:,} {words}",
+                    where=f"{name}{line}",
+                    allowed=f"at most {most:,}",
+                    do="write the settings out: no job has so many",
+                )
 
 
 def _plain(
@@ -262,8 +305,11 @@ def _scalar(node: yaml.Node) -> Any:
     loader = yaml.SafeLoader("")
     try:
         value = loader.construct_object(node, deep=True)
-    except ValueError as error:  # a date that no calendar has
-        raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # a date that no calendar has; what a tag promises and the text is not
+        words = f"{type(error).__name__}: {error}"
+        raise yaml.constructor.ConstructorError(None, None, words, node.start_mark) from error
     if isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
         try:
             return float(value) if value.lower() not in ("nan", "inf", "infinity") else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +53,10 @@ def unknown(root: Path) -> list[str]:
     if not root.is_dir():
         return []
     store = Store(root)
+    there = list(root.iterdir())  # at first: what is looked at later may be gone, and is no finding then
     known = {MARK, MEMORY, DRAFTS, LOCKS, *(one.name for one in store.artifacts())}
     listed = {one.path for one in store.drafts()} | {one.lock for one in store.drafts()}
-    found = [root / name for name in os.listdir(root) if name not in known]
+    found = [path for path in there if path.name not in known]
     for folder in (root / DRAFTS, root / LOCKS):
         found += list(folder.iterdir()) if folder.is_dir() else []
     return sorted(str(path) for path in found if path not in listed)

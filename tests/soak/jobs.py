@@ -118,8 +118,10 @@ class Child:
 def fork(work: Callable[[], None], log: Path, *, most_bytes: int | None = None) -> Child:
     """`work` in a child process, which ends as a command line does. most_bytes: that a file may have."""
     sys.stdout.flush()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # not in the midst of the fork
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return Child(pid, log)
     code = 1
     try:
@@ -129,6 +131,7 @@ def fork(work: Callable[[], None], log: Path, *, most_bytes: int | None = None) 
         sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
         for one in (signal.SIGINT, signal.SIGTERM):
             signal.signal(one, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         if most_bytes is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))

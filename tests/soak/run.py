@@ -27,8 +27,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "src")]
 
-from soak import checks
-from soak.jobs import Child, Place, command, fork, names, prepare
+from soak import checks  # noqa: E402 - found by the paths above
+from soak.jobs import Child, Place, command, fork, names, prepare  # noqa: E402
 
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 BYTES_OF_A_STORE = 24 << 20  # on a small disk of its own, once there is room
@@ -40,11 +40,12 @@ class Broken(AssertionError):
 
 @dataclass
 class Soak:
-    """A soak in a folder. kills: how many processes are killed with SIGKILL in all."""
+    """A soak in a folder. kills: how many processes are killed with SIGKILL in all. rounds: at least so many."""
 
     root: Path
     kills: int
     seed: int = 0
+    rounds: int = 8
     jobs: tuple[str, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -60,9 +61,10 @@ class Soak:
             self._finish(name, self.root / f"plain-{name}")
             self.seconds[name] = time.monotonic() - began
             self.wanted[name] = checks.contents(self.root / f"plain-{name}")
-        ways = [self._killed, self._killed, self._two_at_once, self._signalled, self._full, self._read_only]
+        others = [self._two_at_once, self._signalled, self._full, self._read_only]
+        ways = [way for other in others for way in (self._killed, other)]
         turn = 0
-        while self.counts["kills"] < self.kills or turn < len(ways):
+        while self.counts["kills"] < self.kills or turn < self.rounds:
             name, way = self.jobs[turn % len(self.jobs)], ways[turn % len(ways)]
             folder = self.root / f"round-{turn}"
             way(name, folder)
@@ -73,9 +75,10 @@ class Soak:
 
     def _killed(self, name: str, folder: Path) -> None:
         """SIGKILL at random times, now and then with the store listed or cleaned in between."""
-        for _ in range(self.draw.randint(3, 8)):
-            if self._kill(self._begin(name, folder), name):
-                self._check_store(name, folder)
+        for _ in range(self.draw.randint(4, 12)):
+            if not self._kill(self._begin(name, folder), name):
+                break
+            self._check_store(name, folder)
             if self.draw.random() < 0.2:
                 self._beside(name, folder)
         self._through(name, folder)
@@ -159,7 +162,7 @@ class Soak:
 
     def _delay(self, name: str) -> float:
         """Seconds until a disturbance: anywhere in the job, and more often early in what is left of it."""
-        return self.draw.random() ** 1.5 * self.seconds[name]
+        return 0.7 * self.draw.random() ** 1.5 * self.seconds[name]
 
     def _kill(self, child: Child, name: str) -> bool:
         """Kill it after a while; False where it was through before."""
@@ -225,12 +228,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="processes that are killed with SIGKILL")
     parser.add_argument("--seed", type=int, default=0, help="of jobs, ways and times")
+    parser.add_argument("--rounds", type=int, default=8, help="at least so many; 8 go once through all ways")
     parser.add_argument("--job", action="append", default=[], help="only this one; may be repeated")
     asked = parser.parse_args(words)
     began = time.monotonic()
     prepare()
     with tempfile.TemporaryDirectory(prefix="graft-soak-") as folder:
-        soak = Soak(Path(folder), asked.kills, asked.seed, tuple(names(asked.job)))
+        soak = Soak(Path(folder), asked.kills, asked.seed, asked.rounds, tuple(names(asked.job)))
         try:
             counts = soak()
         except Broken as broken:

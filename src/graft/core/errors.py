@@ -11,9 +11,13 @@ GraftError
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Sequence
 
 from graft.core.plain import plain, plain_line
+
+LONGEST = 4000  # characters of each part of an error
+TYPED, COMPARED = 200, 5000  # characters of a word that somebody may have mistyped; words it is compared with
 
 
 class GraftError(Exception):
@@ -26,11 +30,12 @@ class GraftError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        lines = [f"{plain_line(self.where)}: {self.what}" if self.where else self.what]
-        if self.allowed:
-            lines.append(f"  allowed: {self.allowed}")
-        if self.do:
-            lines.append(f"  to do:   {self.do}")
+        what, allowed, do = map(shortened, (self.what, self.allowed, self.do))
+        lines = [f"{shortened(plain_line(self.where))}: {what}" if self.where else what]
+        if allowed:
+            lines.append(f"  allowed: {allowed}")
+        if do:
+            lines.append(f"  to do:   {do}")
         return plain("\n".join(lines))
 
 
@@ -87,7 +92,30 @@ class GateClosed(GraftError):
     exit_code = 3
 
 
+def shortened(words: str, most: int = LONGEST) -> str:
+    """Words as an error shows them: the midst of very many is left out, and said."""
+    if len(words) <= most:
+        return words
+    left = len(words) - most
+    return f"{words[: most * 3 // 4]} ... ({left:,} characters left out) ... {words[len(words) - most // 4 :]}"
+
+
+def said(value: object, most: int = 60) -> str:
+    """Any value as an error shows it, short."""
+    try:
+        words = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply; a number of more digits than Python writes
+        return f"{type(value).__name__} that is too large to be shown"
+    return words if len(words) <= most else f"{words[: most - 3]}..."
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
-    """'did you mean "x"?' for the closest of `words`, or an empty string when nothing is close."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    """'did you mean "x"?' for the closest of `words`, or an empty string when nothing is close.
+
+    Of very many words the first are looked at, and none that no person would type.
+    """
+    if len(word) > TYPED:
+        return ""
+    few = [one for one in itertools.islice(words, COMPARED) if len(one) <= TYPED]
+    close = difflib.get_close_matches(word, few, n=1, cutoff=0.6)
     return f'did you mean "{close[0]}"?' if close else ""

@@ -215,6 +215,8 @@ def whole_number(value: Any) -> int | None:
             return None
     if not isinstance(value, float) or not math.isfinite(value):
         return None
+    if not math.isfinite(value * factor):
+        return None
     whole = round(value * factor)
     return whole if math.isclose(whole, value * factor, rel_tol=1e-12) and abs(whole) < 1 << 63 else None
 

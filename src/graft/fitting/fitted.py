@@ -101,10 +101,12 @@ class Fitted:
     def from_json(cls, law: Any, saved: Mapping[str, Any]) -> Fitted:
         """The same object, from what `to_json` gave and the law (with its settings) that was fitted."""
         form = form_of(law, tuple(saved["domains"])).hold(**saved["held"])
+        if set(saved["constants"]) != set(form.names):
+            raise ValueError(f"its constants are {', '.join(saved['constants'])}, and not {', '.join(form.names)}")
         return cls(
             form,
             np.array([saved["constants"][name]["value"] for name in form.names]),
-            np.array(saved["draws"], np.float64).reshape(-1, len(form.names)),
+            draws_of(saved["draws"], len(form.names)),
             tuple(saved["warnings"]),
             saved["confidence"],
             saved["spread"],
@@ -112,6 +114,13 @@ class Fitted:
             saved["objective"],
             saved["facts"],
         )
+
+
+def draws_of(saved: Any, count: int) -> np.ndarray:
+    """Draws of `count` constants each, S x P. Raises: ValueError where one has more or fewer."""
+    if not isinstance(saved, list) or any(not isinstance(one, list) or len(one) != count for one in saved):
+        raise ValueError(f"its draws are not lists of {count} numbers each")
+    return np.array(saved, np.float64).reshape(-1, count)
 
 
 def _plain(found: Estimate) -> dict[str, float | None]:

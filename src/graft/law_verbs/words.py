@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from graft.core.errors import UsageError, nearest
+from graft.core.files import require_file
+from graft.core.strict_json import parse_json
 from graft.readers.table import number_of
 from graft.solving.law_file import LawFile, as_json
 
@@ -19,7 +22,7 @@ def number(text: str, flag: str) -> float:
     top, slash, bottom = text.partition("/")
     values = [number_of(part.strip()) for part in ([top, bottom] if slash else [top])]
     found = [value for value in values if value is not None]
-    if len(found) < len(values) or (slash and found[1] == 0):
+    if len(found) < len(values) or not all(map(math.isfinite, found)) or (slash and found[1] == 0):
         percent = number_of(text.strip().rstrip("%")) if text.strip().endswith("%") else None
         raise UsageError(
             f'{flag} is "{text}"',
@@ -33,8 +36,8 @@ def percent(text: str) -> float:
     """'3%' -> 0.03, '0.03' -> 0.03. Errors: UsageError, also for 3, which may mean either."""
     bare = text.strip()
     value = number_of(bare.removesuffix("%"))
-    if value is None or (not bare.endswith("%") and abs(value) >= 1):
-        do = f"write {bare}% or {value / 100:g}" if value is not None else ""
+    if value is None or not math.isfinite(value) or (not bare.endswith("%") and abs(value) >= 1):
+        do = f"write {bare}% or {value / 100:g}" if value is not None and math.isfinite(value) else ""
         raise UsageError(f'--forget is "{text}"', allowed="a share of the base's general loss: 3% or 0.03", do=do)
     return value / 100 if bare.endswith("%") else value
 
@@ -98,12 +101,15 @@ def listed(text: str) -> tuple[str, ...]:
 def open_law(path: Path) -> tuple[LawFile, Mapping[str, Any]]:
     """A fitted law, and the whole of its file. Errors: UsageError for what is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        require_file(path)
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         near = nearest(path.name, [one.name for one in path.parent.glob("*.json")] if path.parent.is_dir() else [])
         raise UsageError(
             "there is no such file", where=str(path), do=near or "graft law fit ... --json FILE"
         ) from error
+    except UsageError:
+        raise
     except (OSError, ValueError) as error:
         raise UsageError(
             f"this is no fitted law: {error}", where=str(path), allowed="a file that `graft law fit --json` wrote"

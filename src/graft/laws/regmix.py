@@ -13,7 +13,7 @@ from graft.core.errors import UsageError
 from graft.core.extras import pip_install
 from graft.core.seed import stream
 from graft.core.settings import check_choices
-from graft.fitting.fitted import Estimate
+from graft.fitting.fitted import Estimate, draws_of
 from graft.fitting.metrics import all_metrics
 from graft.fitting.trials import Trials
 
@@ -273,7 +273,7 @@ class _Regression:
         return cls(
             tuple(saved["domains"]),
             values_P,
-            np.array(saved["draws"], np.float64).reshape(-1, len(values_P)) if len(values_P) else np.zeros((0, 0)),
+            draws_of(saved["draws"], len(values_P)) if len(values_P) else np.zeros((0, 0)),
             saved["bend"],
             saved["model"],
             (saved["tails"][0], saved["tails"][1]),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from graft.core.strict_json import parse_json
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LONGEST = 1 << 20  # characters of choices that a cell of a table writes as a list
 LETTER = re.compile(r"\(?([A-Za-z])[).:]?")  # "A", "a", "(A)", "A.", "A)"
 LABELLED = re.compile(r"\(?([A-Za-z])[).:]\s*(.+)", re.DOTALL)  # "(A) text", "A. text"
 
@@ -38,6 +40,8 @@ def options_of(value: Any) -> Options | None:
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):  # of a text of Python, whose keys may be anything
+            return None
         cells = cast("Mapping[str, Any]", value)
         texts, labels = cells.get("text"), cells.get("label", cells.get("labels"))
         if isinstance(texts, list):
@@ -54,12 +58,12 @@ def options_of(value: Any) -> Options | None:
 
 
 def _parsed(text: str) -> Any:
-    if not text.strip().startswith(("[", "{")):
+    if len(text) > LONGEST or not text.strip().startswith(("[", "{")):
         return None
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (parse_json, ast.literal_eval):
         try:
             return parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return None
 

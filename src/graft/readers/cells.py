@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graft.core.errors import UsageError
+from graft.core.errors import UsageError, shortened
 from graft.readers.table import Table, number_of
 
 POSITIVE, SHARE, NUMBER = "a number above 0", "a share from 0 to 1", "a number"
@@ -18,6 +18,7 @@ LIMITS = {
     "learnability": POSITIVE, "base_loss": POSITIVE, "first_loss": POSITIVE,
 }  # fmt: skip
 ROUNDING = 0.0005  # of a share written with three decimals, as published mixtures are
+MOST_ROUNDING = 0.02  # of the sum of very many: their errors go both ways
 
 
 def value_of(noun: str, cell: Any, table: Table, row: int, name: str) -> float:
@@ -30,10 +31,11 @@ def value_of(noun: str, cell: Any, table: Table, row: int, name: str) -> float:
         )
     number = number_of(cell)
     if number is None:
-        raise UsageError(f'{what} "{cell}", no number', where=table.name, allowed=limit, do=_written(str(cell)))
+        said = shortened(str(cell), 200)
+        raise UsageError(f'{what} "{said}", no number', where=table.name, allowed=limit, do=_written(said))
     if not math.isfinite(number):
         raise UsageError(
-            f"{what} {cell}",
+            f"{what} {shortened(str(cell), 200)}",
             where=table.name,
             allowed=limit,
             do="a run that failed is no point: take it out with --where",
@@ -94,7 +96,7 @@ def domains_of(table: Table, patterns: Sequence[str], law: str, known: Sequence[
 def weights_of(table: Table, domains: tuple[str, ...]) -> np.ndarray:
     """Shares of the domains (T x K), each row summing to 1 but for rounding to three decimals. Errors: UsageError."""
     raw_TK = np.array([[number_of(cell) or 0.0 for cell in table.find(name)] for name in domains]).T
-    slack = ROUNDING * len(domains)
+    slack = min(ROUNDING * len(domains), MOST_ROUNDING)
     allowed = f"shares that sum to 1, to within {slack:g} (three decimals each)"
     for row in range(len(table)):
         sum_ = float(raw_TK[row].sum())

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 import zstandard
 
+from graft.core.errors import UsageError
+from graft.core.files import require_file
 from graft.readers.encoded import wide_encoding
 from graft.readers.piece import EXPANDS, TOO_LARGE, UNDECODABLE
 
@@ -96,7 +98,12 @@ def opened(path: Path, encoding: str = "") -> Generator[Opened]:
 
     encoding: what the user named; one of wide characters is used where there is no byte order mark.
     """
-    with path.open("rb") as raw:
+    require_file(path)
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read this file: {error.strerror}", where=str(path)) from error
+    with raw:
         try:
             content = _unpacked(path, raw)
             wide = wide_encoding(content.peek(1)[:START], encoding)

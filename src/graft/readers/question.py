@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graft.core.errors import UsageError, nearest
+from graft.core.errors import UsageError, nearest, said
 from graft.readers import roles
 from graft.readers.answer_key import LETTERS, NoKey, Options, options_of, right_one, without_letters
 from graft.readers.roles import Fields
@@ -188,6 +188,8 @@ def _canonical(values: Mapping[str, Any], place: str) -> dict[str, Any]:
         given = options_of(answer)
         accepted = [str(one) for one in (given.texts if given else [answer]) if one is not None]
         more = values.get("aliases", [])
+        if not isinstance(more, list):
+            raise UsageError(f"aliases is {_said(more)}", where=place, allowed="a list of texts")
         if not accepted:
             raise UsageError(f"answer is {_said(answer)}", where=place, allowed="text, or a list of accepted texts")
         whole = "\n".join(filter(None, (context, str(asked))))
@@ -310,5 +312,4 @@ def _said(value: Any) -> str:
     """A value as an error shows it, short."""
     if value is None:
         return "nothing (null)"
-    words = repr(value)
-    return words if len(words) <= 60 else f"{words[:57]}..."
+    return said(value)

@@ -95,7 +95,7 @@ def _at(row: Mapping[str, Any], path: str, place: str) -> Any:
     for step in path.split("."):
         if isinstance(value, Mapping) and step in value:
             value = cast("Mapping[str, Any]", value)[step]
-        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+        elif isinstance(value, list) and step.isdecimal() and len(step) < 10 and int(step) < len(value):
             value = value[int(step)]
         else:
             names = list(map(str, value)) if isinstance(value, Mapping) else []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from graft.core.errors import UsageError
+from graft.core.files import require_file
+from graft.core.strict_json import parse_json
 from graft.readers.csv_rows import Lines, dialect_of
 from graft.readers.encoded import Decoding
 from graft.readers.folder import suffix_of
@@ -49,8 +50,8 @@ def _of_json(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _parsed(text: bytes, where: str, allowed: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is one of them
+        return parse_json(text.decode("utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one of them
         raise UsageError(f"not JSON: {error}", where=where, allowed=allowed) from error
 
 
@@ -84,10 +85,15 @@ def _of_parquet(path: Path) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"this is no Parquet file: {error}", where=str(path), allowed=ALLOWED) from error
-    yield from enumerate(table.to_pylist(), 1)
+        require_file(path, allowed=ALLOWED)
+        rows = pq.ParquetFile(path).read().to_pylist()
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"this is no Parquet file that can be read: {error}", where=str(path), allowed=ALLOWED
+        ) from error
+    yield from enumerate(rows, 1)
 
 
 def _broken(path: Path, number: int) -> UsageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -135,12 +136,14 @@ def number_of(cell: Any) -> float | None:
     """A cell as a number: 0.3, "1e9", "1.5B"; None for what is none. NaN and infinities are numbers here."""
     if isinstance(cell, bool) or cell is None:
         return None
-    if isinstance(cell, int | float):
-        return float(cell)
     try:
         return float(cell)
+    except OverflowError:  # an integer beyond all floating-point numbers
+        return math.inf if cell > 0 else -math.inf
     except (TypeError, ValueError):
-        whole = whole_number(str(cell).strip())
+        if not isinstance(cell, str):
+            return None
+        whole = whole_number(cell.strip())
         return None if whole is None else float(whole)
 
 

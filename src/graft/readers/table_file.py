@@ -5,15 +5,18 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graft.core.errors import UsageError, nearest
+from graft.core.errors import UsageError, nearest, said
+from graft.core.files import require_file
+from graft.core.strict_json import parse_json
 from graft.readers.opened import COMPRESSIONS, DAMAGED, opened
 from graft.readers.table import Table
 
+MOST_COLUMNS = 50_000  # of runs, their settings and the shares of their domains
 KINDS = ".csv, .tsv, .parquet, .json or .jsonl, also .gz and .zst of those but .parquet"
 
 
@@ -25,19 +28,27 @@ def read_table(path: Path) -> Table:
         ".parquet": _read_parquet, ".pq": _read_parquet,
     }  # fmt: skip
     read = readers.get(bare.suffix.lower())
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         near = nearest(path.name, [one.name for one in path.parent.glob("*")] if path.parent.is_dir() else [])
         raise UsageError("there is no such file", where=str(path), do=near or "check the path")
     if read is None or path.is_dir():
         raise UsageError("this is no table that can be read", where=str(path), allowed=f"a file named {KINDS}")
     try:
+        require_file(path, allowed=f"a file named {KINDS}")
         columns, rows = read(path)
     except UnicodeDecodeError as error:
         raise UsageError("the file is not UTF-8 text", where=str(path), do="save it as UTF-8") from error
-    except (*DAMAGED, OSError) as error:
+    except (*DAMAGED, OSError, MemoryError) as error:
         raise UsageError(f"the file cannot be read: {error}", where=str(path)) from error
     if not rows:
         raise UsageError("the table has no rows", where=str(path), allowed="one row per run or checkpoint")
+    if len(columns) > MOST_COLUMNS:
+        raise UsageError(
+            f"the table has {len(columns):,} columns",
+            where=str(path),
+            allowed=f"at most {MOST_COLUMNS:,}",
+            do="keep the columns that the law reads",
+        )
     return Table(path.name, columns, tuple(rows), (path.name,) * len(rows))
 
 
@@ -107,11 +118,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parse(text: str, path: Path, where: str = "") -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return parse_json(text, finite=False, pairs=_once)  # a cell that is not finite is refused by its row
     except _Twice as error:
         raise UsageError(f'{where}the column "{error}" stands twice', where=str(path), allowed="each once") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}not JSON: {error}", where=str(path)) from error
+    except ValueError as error:
+        raise UsageError(f"{where}not JSON that can be read: {error}", where=str(path)) from error
 
 
 def _read_lines(path: Path) -> tuple[dict[str, list[Any]], list[str]]:
@@ -145,7 +156,7 @@ def _read_json(path: Path) -> tuple[dict[str, list[Any]], list[str]]:
 def _from_rows(found: Sequence[Any], places: list[str], path: Path) -> tuple[dict[str, list[Any]], list[str]]:
     for row, place in zip(found, places, strict=True):
         if not isinstance(row, Mapping):
-            raise UsageError(f"{place} is {str(row)[:40]!r}", where=str(path), allowed='an object, {"loss": 2.1, ...}')
+            raise UsageError(f"{place} is {said(row, 40)!r}", where=str(path), allowed='an object, {"loss": 2.1, ...}')
     names = dict.fromkeys(name for row in found for name in row)
     return {name: [row.get(name) for row in found] for name in names}, places
 
@@ -156,8 +167,15 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[Any]], list[str]]:
 
     try:
         table = pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"this is no Parquet file: {error}", where=str(path)) from error
-    _require_single(table.column_names, path)
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
+        _require_single(table.column_names, path)
+        columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    except UsageError:
+        raise
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        OverflowError,
+    ) as error:  # damaged, or of odd cells
+        raise UsageError(f"this is no Parquet file that can be read: {error}", where=str(path)) from error
     return columns, [f"row {number}" for number in range(1, table.num_rows + 1)]

@@ -15,6 +15,7 @@ from graft.core.shelf import Shelf, plugin_name
 from graft.fitting.fitted import fitted_from_json
 from graft.fitting.trials import Trials
 from graft.solving.reach import Beyond, Reach
+from graft.solving.saved_law import BadLaw, check_saved
 
 FORMAT = 1
 
@@ -94,21 +95,46 @@ class LawFile:
     @classmethod
     def from_json(cls, saved: Any, where: str) -> LawFile:
         """Errors: UsageError for what `graft law fit --json` did not write."""
-        if not isinstance(saved, Mapping) or saved.get("format") != FORMAT or "fitted" not in saved:
+        if (
+            not isinstance(saved, Mapping)
+            or type(saved.get("format")) is not int
+            or saved["format"] != FORMAT
+            or "fitted" not in saved
+        ):
             raise UsageError(
                 "this is no fitted law", where=where, allowed="a file that `graft law fit ... --json FILE` wrote"
             )
         try:
+            check_saved(saved)
             law = build_plugin(Shelf("laws"), saved["settings"])
             fitted = fitted_from_json(law, {key: _as_floats(key, one) for key, one in saved["fitted"].items()})
             reach = Reach.from_json(saved["ranges"])
             base_loss = {float(size): float(loss) for size, loss in saved["base_loss"].items()}
             shares, also = tuple(reach.shares), tuple(saved["also"])
-            return cls(law, fitted, reach, saved["ratio_of"], saved["noise"], base_loss, shares, also)
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise UsageError(
-                f"this fitted law is damaged or of another version: {error!r}", where=where, do="fit it again"
-            ) from error
+            kept = cls(law, fitted, reach, saved["ratio_of"], saved["noise"], base_loss, shares, also)
+            kept._require_answers()
+            return kept
+        except UsageError as error:
+            raise damaged(error.what, where) from error
+        except Exception as error:  # whatever a law of anybody's raises for constants that it did not write
+            said = str(error) if isinstance(error, BadLaw) else f"{type(error).__name__}: {error}"
+            raise damaged(said, where) from error
+
+    def _require_answers(self) -> None:
+        """Raises: BadLaw where it says nothing of a place in the midst of its own data."""
+        missing = [name for name in self.reads if name not in self.reach.ranges]
+        if missing:
+            raise BadLaw(f"ranges.columns lacks {', '.join(missing)}")
+        named = tuple(getattr(self.fitted, "domains", ()))
+        if named != self.domains:
+            raise BadLaw(f"ranges.shares names {', '.join(self.domains) or 'nothing'}, and domains {', '.join(named)}")
+        if "step" in self.reads:  # a whole curve, and no place
+            return
+        weights_TK = np.full((1, len(self.domains)), 1 / len(self.domains)) if self.domains else None
+        low = {name: np.array([self.reach.ranges[name][0]]) for name in self.reads}
+        trials = Trials.places(swapped(low, self.ratio_of), weights_TK, self.domains)
+        if self.fitted.predict(trials).shape != (1,):
+            raise BadLaw("it does not say one loss of one place")
 
     def complete(self, columns: Mapping[str, Any], weights_TK: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Every column the law reads, in the table's units, of one length; what the data hold constant may be left out.
@@ -181,6 +207,11 @@ class LawFile:
         """The quantiles of its intervals."""
         confidence = float(getattr(self.fitted, "confidence", 0.95))
         return (1 - confidence) / 2, (1 + confidence) / 2
+
+
+def damaged(why: str, where: str) -> UsageError:
+    """The error for a file that was a fitted law, or is to be taken for one."""
+    return UsageError(f"this fitted law is damaged or of another version: {why[:300]}", where=where, do="fit it again")
 
 
 def _check_values(name: str, values: np.ndarray) -> None:
