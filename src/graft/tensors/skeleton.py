@@ -82,7 +82,7 @@ def skeleton_of(base: Base) -> PreTrainedModel:
     return hf
 
 
-def loaded(base: Base, **more: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def loaded(base: Base, **more: Any) -> tuple[Any, dict[str, Any]]:
     """(the model, what transformers says of its loading: names that are missing, unexpected, or of another shape)."""
     return LOADERS[kind_of(base.config)].from_pretrained(
         base.folder,
