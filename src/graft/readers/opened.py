@@ -6,9 +6,10 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,7 +37,7 @@ COMPRESSIONS = (".gz", ".zst")
 # What reading a broken file raises, or one that was made to take all memory.
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, NotText, Expands, TooLarge)
 CHUNK = 1 << 16
-PACKED_CHUNK = 1 << 11  # of Zstandard: two bytes may stand for 128 kB, and all that a chunk gives comes at once
+PACKED_CHUNK = 1 << 13  # of Zstandard: three bytes may stand for 128 kB, and all that a chunk gives comes at once
 # A compressed file may give MOST bytes, and beyond them so many times its own: real text gives 2 to 20 times, and what
 # is made to fill the memory thousands.
 MOST, TIMES = 1 << 24, 100
@@ -122,7 +123,8 @@ def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader:
     suffix = path.suffix.lower()
     if suffix not in COMPRESSIONS:
         return raw
-    return io.BufferedReader(_Bounded(raw, gzip.GzipFile(fileobj=raw) if suffix == ".gz" else _Frames(raw)), CHUNK)
+    more = partial(gzip.GzipFile(fileobj=raw).read, CHUNK) if suffix == ".gz" else _Frames(raw).more
+    return io.BufferedReader(_Bounded(raw, more), CHUNK)
 
 
 class _Bytes(io.RawIOBase):
@@ -149,12 +151,12 @@ class _Bytes(io.RawIOBase):
 class _Bounded(_Bytes):
     """What a compressed file holds; Expands where it is more than text gives."""
 
-    def __init__(self, raw: BinaryIO, content: io.RawIOBase | gzip.GzipFile) -> None:
+    def __init__(self, raw: BinaryIO, unpack: Callable[[], bytes]) -> None:
         super().__init__()
-        self.raw, self.content, self.given = raw, content, 0
+        self.raw, self.unpack, self.given = raw, unpack, 0
 
     def more(self) -> bytes:
-        found = self.content.read(CHUNK) or b""
+        found = self.unpack()
         self.given += len(found)
         if self.given > MOST and self.given > TIMES * self.raw.tell():
             raise Expands
@@ -182,19 +184,19 @@ class _Transcoded(_Bytes):
             raise NotText(str(error)) from error
 
 
-class _Frames(_Bytes):
+class _Frames:
     """The content of Zstandard frames, one after another; EOFError where the last one is cut off.
 
     The library's own reader takes a file that was cut off for one that ended (zstandard 0.25).
     """
 
     def __init__(self, raw: BinaryIO) -> None:
-        super().__init__()
         self.raw = raw
         self.frame = zstandard.ZstdDecompressor().decompressobj()
         self.begun = False
 
     def more(self) -> bytes:
+        """The next of it, or nothing at the end."""
         while True:
             rest = b""
             if self.frame.eof:
