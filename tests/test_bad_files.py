@@ -22,12 +22,13 @@ from command import call
 from graft.core.errors import UsageError, nearest, shortened
 from graft.core.settings import whole_number
 from graft.core.strict_json import parse_json
+from graft.core.yaml_bounds import ALIASES, DEEPEST, LONGEST, NODES
 from graft.law_verbs.words import open_law
 from graft.readers.answer_key import options_of
 from graft.readers.question import question_of
 from graft.readers.suite import Choosing, SuiteFile, read_tasks
 from graft.readers.table import number_of
-from graft.recipe import ALIASES, DEEPEST, LONGEST, NODES, read_recipe
+from graft.recipe import read_recipe
 
 ROWS = [
     {"size": 1e9, "tokens": tokens, "ratio": ratio, "loss": 2.0 + 0.3 * (1 - ratio) + 1e9 / tokens}

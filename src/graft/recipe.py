@@ -26,11 +26,10 @@ from graft.core.settings import (
     to_json,
 )
 from graft.core.shelf import Shelf, class_name, plugin_name
+from graft.core.yaml_bounds import require_bounded
 
 T = TypeVar("T")
 JOBS = Shelf("jobs")
-LONGEST = 1_000_000  # characters of a recipe
-DEEPEST, ALIASES, NODES = 50, 1000, 10_000  # of its values; the largest recipes have some hundreds
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
@@ -217,10 +216,8 @@ def _entry(item: Any) -> tuple[str, Any] | None:
 def _values(text: str, name: str, lines: dict[tuple[str | int, ...], int]) -> Any:
     """YAML as plain values. Errors: UsageError, at a line where `name` is a file."""
     is_file = not name.startswith("--set")
-    if len(text) > LONGEST:
-        raise UsageError(f"{len(text):,} characters", where=name, allowed=f"at most {LONGEST:,}")
     try:
-        _require_bounded(text, name)
+        require_bounded(text, name)
         return _plain(yaml.compose(text, Loader=yaml.SafeLoader), (), lines, name)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -228,42 +225,6 @@ def _values(text: str, name: str, lines: dict[tuple[str | int, ...], int]) -> An
         raise UsageError(
             f"not YAML: {getattr(error, 'problem', error)}", where=where, allowed="a value as YAML writes it"
         ) from error
-
-
-def _require_bounded(text: str, name: str) -> None:
-    """Errors: UsageError for what is nested too deeply, or grows too large once its aliases stand for what they name.
-
-    It goes by the events of the parser and builds nothing: neither depth nor aliases cost anything here.
-    """
-    depth = nodes = aliases = 0
-    open_: list[tuple[str, int]] = []  # anchors of what is being read, and how many nodes there were before it
-    sizes: dict[str, int] = {}
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            aliases, nodes = aliases + 1, nodes + sizes.get(event.anchor, 1)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            open_.append((event.anchor or "", nodes))
-            depth, nodes = depth + 1, nodes + 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-            anchor, before = open_.pop()
-            if anchor:
-                sizes[anchor] = nodes - before
-        elif isinstance(event, yaml.ScalarEvent):
-            nodes += 1
-        for count, most, words in (
-            (depth, DEEPEST, "levels of nesting"),
-            (aliases, ALIASES, "aliases"),
-            (nodes, NODES, "values, aliases written out"),
-        ):
-            if count > most:
-                line = "" if name.startswith("--set") else f":{event.start_mark.line + 1}"
-                raise UsageError(
-                    f"more than {most:,} {words}",
-                    where=f"{name}{line}",
-                    allowed=f"at most {most:,}",
-                    do="write the settings out: no job has so many",
-                )
 
 
 def _plain(

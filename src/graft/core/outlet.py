@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from graft.core.errors import FaultError, UsageError
-from graft.core.files import as_disk_full
+from graft.core.files import as_disk_full, remove_parts
 from graft.core.fingerprint import stamp
-from graft.core.mark import entries_of, is_store, mark_results
+from graft.core.mark import MARK, entries_of, is_store, mark_results
 
 DENIED = (errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 ELSEWHERE = "choose another --out folder"
@@ -66,6 +66,7 @@ def put_out(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _held(folder):
+            remove_parts(folder / MARK)  # of processes that were killed while they wrote it
             for name, origin in contents.items():
                 _put(folder, name, origin, (texts or {}).get(name, {}))
             for name in gone:

@@ -254,10 +254,11 @@ def write(path: Path | None, told: dict[str, Any]) -> None:
     """The answer as JSON, whole or not at all. Errors: UsageError where it cannot be written."""
     if path is None:
         return
-    from graft.core.files import write_whole
+    from graft.core.files import remove_parts, write_whole
     from graft.law_verbs.words import json_text
 
     try:
+        remove_parts(path)  # of processes that were killed while they wrote it
         write_whole(path, json_text(told))
     except OSError as error:
         raise UsageError(f"cannot write: {error.strerror}", where=f"--json {path}", do="choose another file") from error
