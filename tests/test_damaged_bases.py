@@ -119,7 +119,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "ten billion words": (config(vocab_size=10**10), "the weight files hold"),
     "a size beyond all numbers": (config(intermediate_size=10**30), ""),
     "a million experts": (config(model_type="mixtral", num_local_experts=10**6), ""),
-    "another size": (config(hidden_size=384, head_dim=64), "weights that its files do not hold"),
+    "another size": (config(hidden_size=384, head_dim=64), "[8192, 192], not [8192, 384]"),
     "a configuration that says nothing": (text("config.json", "{}"), "says nothing"),
     "a configuration that is a list": (text("config.json", "[1, 2]"), "no object"),
     "a configuration cut off": (text("config.json", '{"model_type": "lla'), "config.json:1"),

@@ -65,7 +65,7 @@ def test_what_a_row_lacks_is_as_if_it_were_not_there(tmp_path, name, kind):
     ({"messages": [Q, A], "tools": "{not json"}, shapes.NOT_TOOLS),
     ({"messages": [Q, A], "tools": ["hammer"]}, shapes.NOT_TOOLS),
     ({"messages": [Q, {**CALLING, "tool_calls": "broken"}]}, shapes.MALFORMED),
-    ({"messages": [Q, {"role": "assistant", "content": None}]}, shapes.NOT_WORDS),
+    ({"messages": [Q, {"role": "assistant", "content": None}]}, shapes.NO_WORDS),
 ])  # fmt: skip
 def test_what_cannot_be_meant_has_its_reason(row, reason):
     assert shapes.dialogue_in(row) == reason

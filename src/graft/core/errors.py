@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from graft.core.plain import plain, plain_line
 
 LONGEST = 4000  # characters of each part of an error
-TYPED, COMPARED = 200, 5000  # characters of a word that somebody may have mistyped; words it is compared with
+TYPED, COMPARED = 200, 50_000  # characters of a word that somebody may have mistyped; words it is compared with
 
 
 class GraftError(Exception):

@@ -106,7 +106,9 @@ def runtime(asked: Precision = "auto") -> Runtime:
         return Runtime(here, cast(Computed, wanted), f"set by {PRECISION_VARIABLE}; {why}")
     if asked == "auto":
         return Runtime(here, "bf16" if able else "fp32", why)
-    return Runtime(here, asked, why)
+    own = "bf16" if able else "fp32"
+    by_hand = f"set by hand, or where the work was begun; auto would choose {own} here: {why}"
+    return Runtime(here, asked, why if asked == own else by_hand)
 
 
 def multiplies_bf16(device: str) -> tuple[bool, str]:

@@ -24,13 +24,13 @@ from graft.jobs.overview import Overview
 from graft.jobs.pretrain import Pretrain
 from graft.jobs.stream import Stream
 from graft.jobs.versus import Versus
+from graft.page.cautions import MANY_PASSES
 from graft.stages.measure_speed import Speed, fitting_tokens
 from graft.stages.measured import Demand
 from graft.stages.settle_precision import settle_precision
 from graft.stages.train import TrainingShape, most_tokens, readings_of, teachers_of
 
 FEW_DOCUMENTS = 20  # tested on, below which an interval says little
-MANY_PASSES = 4.0  # over one source, above which more of them teach little
 OPENING = 2.0  # seconds to get a model ready, where none was measured
 WRITING = 1.0  # and to write it
 

@@ -70,14 +70,16 @@ def sources_of(
 
     replay: largest share of general text among the trainings; None: that of the settings.
     """
-    known: dict[str, SourceForecast] = {}
-    for kind in ("tokens", "corpus"):
-        made = next((one for one in there if one.kind == kind), None)
-        if made is not None:
-            known = {name: _of_ledger(made.ledger, name, list(paths)) for name, paths in job.sources.items()}
-            break
-    if not known:
+    made = {one.kind: one for one in reversed(there)}
+    if "tokens" in made:
+        known = {name: _of_ledger(made["tokens"].ledger, name, list(paths)) for name, paths in job.sources.items()}
+    else:
         known = _counted(job, base, replay)
+    if not known and "corpus" in made:  # documents are counted, and tokens are not
+        known = {
+            name: replace(_of_ledger(made["corpus"].ledger, name, list(paths)), exact=False)
+            for name, paths in job.sources.items()
+        }
     found: dict[str, SourceForecast] = {}
     for name, paths in job.sources.items():
         if name in known:

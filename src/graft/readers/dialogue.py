@@ -29,6 +29,7 @@ from graft.readers.piece import BOM, UNDECODABLE, clean, has_surrogate
 MALFORMED = "dropped: dialogue is malformed"
 UNKNOWN_ROLE = "dropped: dialogue has an unknown role"
 NOT_WORDS = "dropped: dialogue holds more than text"
+NO_WORDS = "dropped: dialogue with a turn that holds nothing"
 NO_ANSWER = "dropped: dialogue without an answer"
 NO_PROMPT = "dropped: pair without a prompt"
 PARTS_EARLY = "dropped: pair parts before its last turn"
@@ -36,7 +37,7 @@ SAME = "dropped: pair of equal answers"
 NOT_JSON_TEXT = "dropped: dialogue is text that is no JSON list of messages"
 NOT_TOOLS = "dropped: dialogue's tools are no list of descriptions"
 NOT_WEIGHT = "dropped: dialogue has a weight other than 0 and 1"
-NOT_LEARNED = "dropped: dialogue whose answers all have weight 0"
+NOT_LEARNED = "dropped: dialogue without an answer of a weight above 0"
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -282,6 +283,8 @@ def _content(content: Any) -> Any:
     """A text, or parts that are all text, without what `clean` takes off."""
     if isinstance(content, str):
         return clean(content).lstrip(BOM)
+    if content is None:
+        raise _Malformed(NO_WORDS)
     if not isinstance(content, list):
         raise _Malformed(NOT_WORDS)
     parts: list[Any] = []

@@ -119,6 +119,13 @@ def loss_of(error: Exception) -> str:
     return EXPANDS if isinstance(error, Expands) else TOO_LARGE if isinstance(error, TooLarge) else UNDECODABLE
 
 
+def hint_of(error: Exception) -> str:
+    """What is said of a file that breaks off; nothing of those whose reason says it all."""
+    if isinstance(error, Expands | TooLarge):
+        return ""
+    return f"the file is damaged, and is not read from here on: {type(error).__name__} {error}"[:200].strip()
+
+
 def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader:
     suffix = path.suffix.lower()
     if suffix not in COMPRESSIONS:

@@ -49,10 +49,10 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
             if file.every > 1:
                 left = passed - len(range(file.first, passed, file.every))
                 yield Piece("", f"{file.name}#others", _share(file, left, passed), file.size, SAMPLED_OUT)
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        yield Piece(
-            "", f"{file.name}#{number + 1}", file.size - _share(file, number, number + 1), file.size, UNDECODABLE
-        )
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        rest = file.size - _share(file, number, number + 1)
+        hint = f"the file is damaged, and its rows from here on are not read: {str(error).splitlines()[0][:150]}"
+        yield Piece("", f"{file.name}#{number + 1}", rest, file.size, UNDECODABLE, hint=hint)
 
 
 def _expands(metadata: pq.FileMetaData, size: int) -> bool:

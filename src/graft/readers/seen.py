@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from graft.core import dialogue
 from graft.core.errors import UsageError, nearest
 from graft.core.ledger import Amount
-from graft.readers.piece import EMPTY, NO_FIELD, NOT_TEXT, RAGGED, SAMPLED_OUT, UNREAD_KIND, Piece
+from graft.readers.piece import EMPTY, EXPANDS, NO_FIELD, NOT_TEXT, RAGGED, SAMPLED_OUT, TOO_LARGE, UNREAD_KIND, Piece
 
 MARK = "dropped: "
 NAMES_SHOWN = 12
 TO_DO = {
     NO_FIELD: "set ingest.text_field (--text-field)",
     NOT_TEXT: "set ingest.text_field (--text-field)",
+    EXPANDS: "unpack it, if it is text",
+    TOO_LARGE: "split it: a row or a page may have 32 MB",
     RAGGED: "it has more or fewer cells than the header: quote text that holds the delimiter",
 }
 

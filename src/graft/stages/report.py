@@ -11,7 +11,7 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.certainty import check_lost_share, too_much_lost, undecided
 from graft.core.measuring import half_of_all, half_width, larger
 from graft.core.split import Split
-from graft.page.cautions import cautions
+from graft.page.cautions import cautions, of_training
 from graft.page.facts import Materials, gather_facts
 from graft.page.provenance import provenance
 from graft.page.render import render_page
@@ -129,7 +129,14 @@ def gather_notes(materials: Materials, changes: dict[str, dict[str, Any]]) -> li
     docs = {one.facts["source"]: one for one in materials.lineage if one.kind == "docs"}
     return list(
         dict.fromkeys(
-            [*materials.notes, *cautions(changes, docs), *_larger(materials, changes), *split_notes(materials), *noted]
+            [
+                *materials.notes,
+                *cautions(changes, docs),
+                *of_training(materials.tokens, materials.trained),
+                *_larger(materials, changes),
+                *split_notes(materials),
+                *noted,
+            ]
         )
     )
 

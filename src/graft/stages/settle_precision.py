@@ -27,7 +27,8 @@ def settle_precision(settings: T, store: Store, inputs: Mapping[str, Artifact | 
         tell_notes([f"precision bf16 is set, and {slow}; precision auto would choose fp32"])
     if "auto" not in found:
         for precision in sorted(found):
-            tell(f"{runtime(precision)} (precision set by hand)")
+            told = str(runtime(precision))
+            tell(told if "set by hand" in told else f"{told} (set by hand)")
         return settings
     known = {type(settings).__name__: _without(to_json(settings), "out")}
     try:

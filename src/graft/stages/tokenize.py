@@ -142,11 +142,14 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
     notes = lost_notes(base.name, draft.facts.get("lost_text", {}))
     by = "the chat template" if written else "the plain form of a dialogue"
     notes += turn_notes(turns["ends"], turns["lost"], by)
+    if written:
+        refused = _Refusals(corpus, written, settings.count == "answers" or settings.pairs or weighted)
+        refused.require_rest(draft)
+        notes += refused.notes(draft)
     if notes:
         draft.facts["notes"] = notes
         tell_notes(notes)
     if spoken:
-        _require_rest(draft, corpus, written)
         draft.facts["counted"] = {name: _counted(TokenSource(draft.path, name)) for name in names}
     if labels:
         draft.facts["labels"] = labels
@@ -233,36 +236,55 @@ def _says_more(notes: str) -> bool:
     return '"label"' in notes or f'"{dialogue.NOTE}"' in notes
 
 
-def _require_rest(draft: Draft, corpus: Artifact, written: Template | None) -> None:
-    """Errors: UsageError, in the template's own words, where it leaves a source without a document of some split."""
-    for source, fates in draft.ledger.fates.items():
-        before = corpus.ledger.fates[source]
-        lacking = [name for name in SPLITS if _documents(before, name) and not _documents(fates, name)]
-        if not lacking:
-            continue
-        assert written is not None, "only a template refuses"
-        raise UsageError(
-            f"the chat template refuses {fates[REFUSED].documents} dialogues of source {source!r} and leaves no "
-            f"{' and no '.join(lacking)} document: {_refusal(corpus, source, written)}",
-            allowed="dialogues in the form that the template is written for",
-            do="set tokenize.template to another one, or tokenize.chat to plain",
-        )
+@dataclass(frozen=True)
+class _Refusals:
+    """What a template refuses of a corpus. answers: whether it has to show where answers are."""
+
+    corpus: Artifact
+    written: Template
+    answers: bool
+
+    def require_rest(self, draft: Draft) -> None:
+        """Raises: UsageError, in the template's own words, where it leaves a source without a document of a split."""
+        for source, fates in draft.ledger.fates.items():
+            before = self.corpus.ledger.fates[source]
+            lacking = [name for name in SPLITS if _documents(before, name) and not _documents(fates, name)]
+            if not lacking:
+                continue
+            raise UsageError(
+                f"the chat template refuses {fates[REFUSED].documents} dialogues of source {source!r} and leaves no "
+                f"{' and no '.join(lacking)} document: {self._first(source)[1]}",
+                allowed="dialogues in the form that the template is written for",
+                do="set tokenize.template to another one, or tokenize.chat to plain",
+            )
+
+    def notes(self, draft: Draft) -> list[str]:
+        """How many dialogues of each source are refused, and which is the first and why."""
+        found: list[str] = []
+        for source, fates in draft.ledger.fates.items():
+            if number := _documents(fates, REFUSED):
+                place, why = self._first(source)
+                found.append(
+                    f"{source}: the chat template refuses {number:,} dialogues ({fates[REFUSED].bytes / 1e3:,.0f} kB), "
+                    f"which are not trained on (first: {place}: {why})"
+                )
+        return found
+
+    def _first(self, source: str) -> tuple[str, str]:
+        """(its place, why) of the first dialogue that is refused."""
+        columns = ["text", "notes", "dropped", "parents"]
+        for row in pq.read_table(self.corpus / f"{source}.parquet", columns=columns).to_pylist():
+            one = None if row["dropped"] else Dialogue.noted(row["text"], row["notes"])
+            try:
+                for side in [one, one.worse] if one and one.rejected is not None else [one] if one else []:
+                    self.written.render(side.messages, side.tools, answers=self.answers)
+            except Refused as refused:
+                return row["parents"][0], str(refused)
+        return "?", "it does not say why"
 
 
 def _documents(fates: Mapping[str, Amount], fate: str) -> int:
     return fates[fate].documents if fate in fates else 0
-
-
-def _refusal(corpus: Artifact, source: str, written: Template) -> str:
-    """Why the template refuses the first dialogue that it refuses."""
-    for row in pq.read_table(corpus / f"{source}.parquet", columns=["text", "notes", "dropped"]).to_pylist():
-        one = None if row["dropped"] else Dialogue.noted(row["text"], row["notes"])
-        try:
-            for side in [one, one.worse] if one and one.rejected is not None else [one] if one else []:
-                written.render(side.messages, side.tools)
-        except Refused as refused:
-            return str(refused)
-    return "it does not say why"
 
 
 def _dtype(base: Base, size: int) -> str:

@@ -99,8 +99,14 @@ def check_complete(base: Base, found: dict[str, Any]) -> None:
 
     Raises: UsageError for that, and where more than half of what the files hold would not be used.
     """
-    absent = set(found["missing_keys"]) | {f"{name} (of another shape)" for name, *_ in found["mismatched_keys"]}
-    if absent:
+    other = {f"{name} {list(stored)}, not {list(wanted)}" for name, stored, wanted in found["mismatched_keys"]}
+    if other:
+        raise UsageError(
+            f"the weights have other shapes than config.json says: {listed(other)}",
+            where=str(base.folder),
+            do="put back the model's own config.json; look at hidden_size, vocab_size, and the numbers of heads",
+        )
+    if absent := set(found["missing_keys"]):
         raise UsageError(
             f"the model needs weights that its files do not hold: {listed(absent)}",
             where=str(base.folder),
