@@ -49,7 +49,7 @@ def group_of(nodeid: str) -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "soak" not in config.getoption("markexpr"):  # minutes of kills: only for who asks for them
+    if "soak" not in config.getoption("markexpr"):  # minutes of them: only for who asks
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("soak")])
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
     for item in items:

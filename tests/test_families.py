@@ -12,7 +12,7 @@ import transformers
 from families import LOADERS, all_families, alone, look, quietly, row, texts, trained
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-# One of each way in which texts are read and weights are kept; all that can be built are under the marker `slow`.
+# One of each way in which texts are read and weights are kept; all that can be built run with `-m soak`.
 SPREAD = [
     ("llama", "decoder"), ("gpt2", "decoder"), ("bloom", "decoder"), ("mamba", "decoder"), ("mixtral", "decoder"),
     ("deepseek_v3", "decoder"), ("gemma2", "decoder"), ("llama4_text", "decoder"), ("mpt", "decoder"),
@@ -49,7 +49,7 @@ def test_trained_saved_and_read_by_transformers(tmp_path, family, kind):
     goes_on(family, kind, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("family", "kind"), [one for one in all_families() if one not in SPREAD])
 def test_and_all_the_others(tmp_path, family, kind):
     said = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {family} | {kind} |")]
