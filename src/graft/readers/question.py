@@ -263,6 +263,9 @@ def _question(contexts: tuple[str, ...], endings: tuple[str, ...], gold: int, ch
     return Question("", "", 0, "", contexts, endings, gold, choices)
 
 
+COLUMNS = "where each stands in a column of its own, name them: --fields choices=A+B+C+D"
+
+
 def _text(row: Mapping[str, Any], name: str, place: str, *, empty: bool = False) -> str:
     value = row[name]
     if not isinstance(value, str) or not (empty or value.strip()):
@@ -276,7 +279,7 @@ def _texts(row: Mapping[str, Any], name: str, place: str, *, least: int = 2) -> 
     values = row[name]
     if not isinstance(values, list) or len(values) < least:
         found = f"has {len(values)} entries" if isinstance(values, list) else f"is {_said(values)}"
-        raise UsageError(f"{name} {found}", where=place, allowed=f"a list of {least} or more texts")
+        raise UsageError(f"{name} {found}", where=place, allowed=f"a list of {least} or more texts", do=COLUMNS)
     for at, value in enumerate(values):
         if not isinstance(value, str) or not value.strip():
             raise UsageError(f"{name}[{at}] is {_said(value)}", where=place, allowed="texts that are not empty")
@@ -287,7 +290,7 @@ def _options(row: Mapping[str, Any], name: str, place: str) -> Options:
     """The choices of a row, numbers among them as text."""
     given = options_of(row[name])
     if given is None:
-        raise UsageError(f"{name} is {_said(row[name])}", where=place, allowed="a list of 2 or more texts")
+        raise UsageError(f"{name} is {_said(row[name])}", where=place, allowed="a list of 2 or more texts", do=COLUMNS)
     plain = [str(one) if isinstance(one, int | float) and not isinstance(one, bool) else one for one in given.texts]
     return Options(_texts({name: plain}, name, place), given.labels)
 

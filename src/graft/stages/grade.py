@@ -112,6 +112,7 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
         macro["p"] = coin(answered, settings.seed)
         for one, thing in ((whole, "item"), (macro, "item of a task")):
             one["verdict"] = called(one["interval"]["change"], one["p"], settings.certain, thing)
+    noted = [*habits.notes(names, settings.same), *notes_of(graded, lone)]
     summary = {
         "verdict": "",
         "model": graded.model,
@@ -119,7 +120,7 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
         "measure": settings.measure,
         "suites": list(graded.suites),
         "runtime": graded.answers.facts.get("runtime", {}),
-        "notes": list(dict.fromkeys([*graded.notes, *habits.notes(names, settings.same), *notes_of(graded, lone)])),
+        "notes": list(dict.fromkeys([*graded.notes, *_unmoved(whole), *noted])),
         "all": whole,
         "macro": macro,
         "worst": _worst(rows) if two else None,
@@ -127,6 +128,17 @@ def summarize(graded: Graded, table: pa.Table, lone: int, settings: Grade) -> di
     }
     summary["verdict"] = sentence(summary)
     return summary
+
+
+def _unmoved(whole: Mapping[str, Any]) -> list[str]:
+    """What an interval without width does not say (the rule of three; Hanley and Lippman-Hand 1983)."""
+    if any(whole.get("flips", {"unknown": 1}).values()):
+        return []
+    return [
+        "No item is answered right by one model and wrong by the other, so the interval of the change has no width. "
+        f"After {whole['items']:,} items that means only that up to {min(1.0, 3 / whole['items']):.0%} of such items "
+        "may change (95 %, by the rule of three)."
+    ]
 
 
 def _answered(table: pa.Table, names: Sequence[str], two: bool) -> Answered:

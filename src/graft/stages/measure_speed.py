@@ -227,9 +227,9 @@ def in_words(facts: Mapping[str, Any], limit: Limit) -> str:
     bound = " (all that it is to have)" if facts["tokens"] == limit.most else ""
     if facts["seconds_foretold"] > 60 * limit.minutes:
         return (
-            f"Speed: this machine trains {rates}{scored}; reading and measuring took {clock(facts['spent'])} of the "
-            f"{limit.minutes:g} min. With {facts['tokens']:,} tokens{bound} it ends in about "
-            f"{clock(facts['seconds_foretold'])}; what is done then is found by a run with more minutes."
+            f"Speed: this machine trains {rates}{scored}. {limit.minutes:g} min are too few: reading and measuring "
+            f"took {clock(facts['spent'])}. The least that is trained, {facts['tokens']:,} tokens{bound}, ends in "
+            f"about {clock(facts['seconds_foretold'])}. A run with more minutes takes over what was read and measured."
         )
     return (
         f"Speed: this machine trains {rates}{scored}; {facts['tokens']:,} tokens{bound} end in about "
