@@ -1,7 +1,7 @@
 """Processor time of every test, its own process and its children: what wall clocks of busy machines cannot tell.
 
 A test is charged with its call and with fixtures of its own. Fixtures that tests share (class, module, package,
-session) are charged to nobody, and shown by themselves. In CI a test above the limit fails; a test that has to start
+session) are charged to nobody, and shown by themselves. In CI a test above twice the limit fails; a test that has to start
 several processes, each of which imports torch, says how much it may take: `@pytest.mark.processor_seconds(30)`.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 LIMIT = 15.0  # processor-seconds
+SLACK = 2.0  # two threads of one core, both busy, take twice the processor time for the same work
 SHOWN = 20  # files, tests, and shared fixtures
 
 
@@ -68,7 +69,7 @@ class Meter:
             report.processor_seconds, report.shared_seconds = self.own, self.shared
             mark = item.get_closest_marker("processor_seconds")
             limit = float(mark.args[0]) if mark else LIMIT
-            if os.environ.get("CI") and self.own > limit and report.outcome == "passed":
+            if os.environ.get("CI") and self.own > SLACK * limit and report.outcome == "passed":
                 report.outcome = "failed"
                 report.longrepr = (
                     f"{item.nodeid} took {self.own:.1f} processor-seconds; allowed are {limit:g}. Make it smaller, or "
