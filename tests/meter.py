@@ -1,8 +1,8 @@
 """Processor time of every test, its own process and its children: what wall clocks of busy machines cannot tell.
 
 A test is charged with its call and with fixtures of its own. Fixtures that tests share (class, module, package,
-session) are charged to nobody, and shown by themselves. In CI a test above twice the limit fails; a test that has to start
-several processes, each of which imports torch, says how much it may take: `@pytest.mark.processor_seconds(30)`.
+session) are charged to nobody, and shown by themselves. In CI a test above twice the limit fails; a test that has to
+start several processes, each of which imports torch, says how much it may take: `@pytest.mark.processor_seconds(30)`.
 """
 
 from __future__ import annotations
