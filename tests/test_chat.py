@@ -125,8 +125,8 @@ BAD = {
         {"prompt": "Why?", "chosen": said(Q), "rejected": said(B)},
     ],
     shapes.UNKNOWN_ROLE: [{"messages": said(("wizard", "Why?"), A)}],
+    shapes.NO_WORDS: [{"messages": [*said(Q), {"role": "assistant", "content": None, "tool_calls": []}]}],
     shapes.NOT_WORDS: [
-        {"messages": [*said(Q), {"role": "assistant", "content": None, "tool_calls": []}]},
         {"messages": [*said(A), {"role": "user", "content": [{"type": "image", "url": "u"}]}]},
     ],
     shapes.NO_ANSWER: [

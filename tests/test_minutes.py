@@ -90,7 +90,7 @@ def test_more_minutes_give_more_tokens_up_to_four_passes(job, world, tmp_path):
     assert settled(0.5) <= longest
     assert settled(30.0, gone=29.8) <= longest  # what was used up before counts
     late = [one for one in world.store.artifacts() if one.kind == "speed" and one.facts["spent"] > 60 * 29.8]
-    assert len(late) == 1 and "it ends in about" in late[0].facts["notes"][0]  # a third is kept for training
+    assert len(late) == 1 and "ends in about" in late[0].facts["notes"][0]  # a third is kept for training
 
 
 def test_a_second_run_finds_what_the_first_one_made(job, world):
@@ -124,7 +124,7 @@ def test_too_few_minutes_get_the_shortest_training_and_say_how_long_it_takes(job
     done, known = hurried.settled(text, world.store, time.monotonic())
     assert done.train.tokens == LEAST_TOKENS
     [speed] = known.speed
-    assert "of the 0.01 min. With 20,000 tokens it ends in about" in speed.facts["notes"][0]
+    assert "The least that is trained, 20,000 tokens, ends in about" in speed.facts["notes"][0]
 
 
 def test_every_job_that_trains_takes_minutes(job, world, tmp_path):

@@ -23,10 +23,10 @@ def of_training(tokens: Artifact, trained: Artifact) -> list[str]:
     """Sentences on sources of which less than half is trained on, and on those that were read many times."""
     notes: list[str] = []
     for name, times in trained.facts["passes"].items():
-        fates = tokens.ledger.fates[name]
+        fates = tokens.ledger.fates.get(name, {})
         parts = {split: fates[split] for split in SPLITS if split in fates}
         whole = sum(one.tokens for one in parts.values())
-        if whole and parts["train"].tokens < whole / 2:
+        if "train" in parts and parts["train"].tokens < whole / 2:
             notes.append(
                 f"{name}: {1 - parts['train'].tokens / whole:.0%} of its tokens are held out for validation and test, "
                 f"and {parts['train'].documents:,} of {sum(one.documents for one in parts.values()):,} documents are "
