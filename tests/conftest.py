@@ -40,6 +40,7 @@ FIRST = ("processes", "test_recipes", "browser", "test_train", "test_stream", "t
 # Whole jobs, command lines and processes: left out of `make quick`, as single tests are that are marked slow.
 SLOW = set("parallel verify_resume branch cli law_cli why versus overview embedded_text eval budget recall".split())
 SLOW |= set("encoder similarity extend consult pretrain denoise masked stream range_test".split())
+SLOW |= set("families bad_files bombs damaged_bases fuzz code_identity fitting".split())
 
 
 def group_of(nodeid: str) -> str:

@@ -192,3 +192,14 @@ def test_nothing_of_an_array_is_passed_over(tmp_path, content, lost):
     [path] = reading.listing(tmp_path).files
     found = list(reading.read(path, reading.Fields()))
     assert sum(bool(one.dropped) for one in found) == lost and len(found) - lost == content.count("text")
+
+
+def test_a_suite_may_be_larger_than_a_row(tmp_path, monkeypatch):
+    """What is bounded is a row, not the file."""
+    from graft.readers import csv_rows
+    from graft.readers.suite_rows import rows_of
+
+    monkeypatch.setattr(csv_rows, "ROW", 1 << 17)
+    lines = ["query,a", *(f"{'what is law ' * 50} {number},one" for number in range(1000))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert len(list(rows_of(tmp_path / "a.csv"))) == 1000

@@ -63,6 +63,7 @@ def _of_table(path: Path, suffix: str) -> Iterator[tuple[int, Any]]:
         try:
             start = list(lines.start())
             for row in dialect_of(start, suffix, whole=lines.ended).rows(chain(start, lines)):
+                lines.size = 0
                 if header is None:
                     header = [name.strip() for name in row or ()]
                     continue

@@ -18,6 +18,7 @@ from graft.readers.table import Table
 
 MOST_COLUMNS = 50_000  # of runs, their settings and the shares of their domains
 KINDS = ".csv, .tsv, .parquet, .json or .jsonl, also .gz and .zst of those but .parquet"
+LONGEST_CELL = 1 << 17  # characters
 
 
 def read_table(path: Path) -> Table:
@@ -62,6 +63,7 @@ def _read_csv(path: Path) -> tuple[dict[str, list[Any]], list[str]]:
     text = _text(path)
     head = text.split("\n", 1)[0]
     sign = max(",;\t", key=head.count) if any(mark in head for mark in ",;\t") else ","
+    csv.field_size_limit(LONGEST_CELL)  # of the whole process: readers of text set another one
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
     cells: list[list[str]] = []
     rows: list[str] = []
