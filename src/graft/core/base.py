@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os.path
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from graft.core.mark import ARTIFACT
 from graft.core.named_tokens import GENERATION, named_ids, named_tokens, special_texts
 from graft.core.quantised import refuse_packed, refuse_quantised
 from graft.core.shelf import HOUSE
-from graft.core.weight_files import LFS_DO, POINTER, count_weights, read_json, weight_files, weight_shapes, weight_types
+from graft.core.weight_files import LFS_DO, POINTER, read_json, weight_entries, weight_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -96,8 +97,8 @@ class Base:
             )
         if not self.num_parameters:  # which reads every header
             raise UsageError("the weight files hold no weights", where=str(self.folder))
-        for path in self.weight_files:
-            refuse_packed(weight_types(path), path)
+        for path, entries in self._entries.items():
+            refuse_packed({name: kind for name, (kind, _) in entries.items()}, path)
         return self
 
     @property
@@ -123,7 +124,9 @@ class Base:
     @cached_property
     def num_parameters(self) -> int:
         """Stored weights, read off the headers of the safetensors files, on the hub where they were left there."""
-        return hub_model.count_weights(self.hub) if self.hub else sum(map(count_weights, self.weight_files))
+        if self.hub:
+            return hub_model.count_weights(self.hub)
+        return sum(math.prod(shape) for entries in self._entries.values() for _, shape in entries.values())
 
     @property
     def num_tensors(self) -> int:
@@ -138,8 +141,13 @@ class Base:
     @cached_property
     def shapes(self) -> dict[str, list[int]]:
         """Of the stored weights, by their names; none where they were left on the hub."""
-        files = [] if self.hub else self.weight_files
-        return {name: shape for path in files for name, shape in weight_shapes(path).items()}
+        entries = [] if self.hub else self._entries.values()
+        return {name: shape for each in entries for name, (_, shape) in each.items()}
+
+    @cached_property
+    def _entries(self) -> dict[Path, dict[str, tuple[str, list[int]]]]:
+        """Type and shape of every stored tensor, by file: each header is read once."""
+        return {path: weight_entries(path) for path in self.weight_files}
 
     @property
     def training_notes(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -72,11 +71,6 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def weight_shapes(path: Path) -> dict[str, list[int]]:
-    """Shape of every stored tensor, from the file's header. Errors: those of `weight_entries`."""
-    return {name: shape for name, (_, shape) in weight_entries(path).items()}
-
-
 def weight_types(path: Path) -> dict[str, str]:
     """Type of every stored tensor as the format names it (F32, BF16 ...). Errors: those of `weight_entries`."""
     return {name: kind for name, (kind, _) in weight_entries(path).items()}
@@ -121,11 +115,6 @@ def _header(path: Path) -> bytes:
             return stream.read(length)
     except OSError as error:
         raise UsageError(f"cannot read this file: {error.strerror}", where=str(path)) from error
-
-
-def count_weights(path: Path) -> int:
-    """Stored numbers of a file."""
-    return sum(map(math.prod, weight_shapes(path).values()))
 
 
 def _broken(path: Path, how: str) -> UsageError:

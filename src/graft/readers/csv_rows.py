@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, ROW, Opened, TooLarge, hint_of, loss_of, opened
+from graft.readers.opened import DAMAGED, ROW, Opened, TooLarge, broken_off, opened
 from graft.readers.piece import NOT_CSV, RAGGED, SAMPLED_OUT, TWICE, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
@@ -74,7 +74,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                 yield replace(one, encoding=encoding, hint=hint) if encoding or hint else one
         except DAMAGED as error:
             lost = max(0, file.size - stream.seen)
-            yield Piece("", f"{file.name}#{number + 1}", lost, file.size, loss_of(error), hint=hint_of(error))
+            yield broken_off(error, f"{file.name}#{number + 1}", lost, file.size)
         if left:
             yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 

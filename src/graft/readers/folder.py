@@ -54,9 +54,9 @@ def listing(path: Path, prefix: str = "") -> Listing:
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:
     """The pieces of a file, by the reader of its suffix. Where a reader fails, the rest of the file is one loss."""
-    seen = 0
+    seen, reader = 0, importlib.import_module(reader_of(file.suffix))
     try:
-        for one in importlib.import_module(reader_of(file.suffix)).read(file, fields):
+        for one in reader.read(file, fields):
             seen = one.seen
             yield one
     except (GraftError, OSError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import UTF_8, Decoding
-from graft.readers.opened import DAMAGED, ROW, hint_of, loss_of, opened
+from graft.readers.opened import DAMAGED, ROW, broken_off, opened
 from graft.readers.piece import EMPTY, MARKUP, UNDECODABLE, Fields, File, Piece, piece
 
 DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""", re.IGNORECASE)
@@ -26,7 +26,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
         try:
             content = stream.whole(ROW)
         except DAMAGED as error:
-            yield Piece("", file.name, file.size, file.size, loss_of(error), hint=hint_of(error))
+            yield broken_off(error, file.name, file.size, file.size)
             return
     try:
         page = content.decode() if stream.wide else decode(content, decoding)

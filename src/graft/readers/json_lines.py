@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, ROW, hint_of, loss_of, opened
+from graft.readers.opened import DAMAGED, ROW, broken_off, opened
 from graft.readers.piece import NOT_JSON, SAMPLED_OUT, TOO_LARGE, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
@@ -41,14 +41,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                         found = replace(found, encoding=stream.wide or decoding.label)
                     yield found
         except DAMAGED as error:
-            yield Piece(
-                "",
-                f"{file.name}#{number + 1}",
-                max(0, file.size - stream.seen),
-                file.size,
-                loss_of(error),
-                hint=hint_of(error),
-            )
+            yield broken_off(error, f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size)
         if left:
             yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from graft.readers import json_lines
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, ROW, Opened, hint_of, loss_of, opened
+from graft.readers.opened import DAMAGED, ROW, Opened, broken_off, opened
 from graft.readers.piece import NOT_JSON, UNDECODABLE, Fields, File, Piece
 from graft.readers.row import from_row
 
@@ -36,7 +36,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                 encoding = stream.wide or decoding.label
                 yield replace(one, encoding=encoding) if encoding else one
         except DAMAGED as error:
-            yield Piece("", file.name, max(0, file.size - stream.seen), file.size, loss_of(error), hint=hint_of(error))
+            yield broken_off(error, file.name, max(0, file.size - stream.seen), file.size)
 
 
 def _layout(file: File, fields: Fields) -> str:

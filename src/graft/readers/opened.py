@@ -18,7 +18,7 @@ import zstandard
 from graft.core.errors import UsageError
 from graft.core.files import require_file
 from graft.readers.encoded import wide_encoding
-from graft.readers.piece import EXPANDS, TOO_LARGE, UNDECODABLE
+from graft.readers.piece import EXPANDS, TOO_LARGE, UNDECODABLE, Piece
 
 
 class NotText(Exception):
@@ -114,16 +114,12 @@ def opened(path: Path, encoding: str = "") -> Generator[Opened]:
         yield Opened(raw, io.BufferedReader(_Transcoded(content, wide), CHUNK) if wide else content, wide)
 
 
-def loss_of(error: Exception) -> str:
-    """Why what one of DAMAGED stood in the way of is no document."""
-    return EXPANDS if isinstance(error, Expands) else TOO_LARGE if isinstance(error, TooLarge) else UNDECODABLE
-
-
-def hint_of(error: Exception) -> str:
-    """What is said of a file that breaks off; nothing of those whose reason says it all."""
+def broken_off(error: Exception, parent: str, num_bytes: int, size: int) -> Piece:
+    """The loss of what one of DAMAGED stood in the way of. size: of the file, all of which counts as read."""
     if isinstance(error, Expands | TooLarge):
-        return ""
-    return f"the file is damaged, and is not read from here on: {type(error).__name__} {error}"[:200].strip()
+        return Piece("", parent, num_bytes, size, EXPANDS if isinstance(error, Expands) else TOO_LARGE)
+    hint = f"the file is damaged, and is not read from here on: {type(error).__name__} {error}"[:200].strip()
+    return Piece("", parent, num_bytes, size, UNDECODABLE, hint=hint)
 
 
 def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding, without_cut
-from graft.readers.opened import DAMAGED, PACKED_DOCUMENT, hint_of, loss_of, opened
+from graft.readers.opened import DAMAGED, PACKED_DOCUMENT, broken_off, opened
 from graft.readers.piece import UNDECODABLE, Fields, File, Piece, piece
 
 
@@ -20,7 +20,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
             else:
                 content = stream.whole(PACKED_DOCUMENT) if stream.packed else stream.content.read()
         except DAMAGED as error:
-            yield Piece("", file.name, file.size, file.size, loss_of(error), hint=hint_of(error))
+            yield broken_off(error, file.name, file.size, file.size)
             return
         seen = min(stream.seen, file.size)
     whole = not file.limit or len(content) < file.limit

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -273,13 +274,14 @@ class _Refusals:
     def _first(self, source: str) -> tuple[str, str]:
         """(its place, why) of the first dialogue that is refused."""
         columns = ["text", "notes", "dropped", "parents"]
-        for row in pq.read_table(self.corpus / f"{source}.parquet", columns=columns).to_pylist():
-            one = None if row["dropped"] else Dialogue.noted(row["text"], row["notes"])
-            try:
-                for side in [one, one.worse] if one and one.rejected is not None else [one] if one else []:
-                    self.written.render(side.messages, side.tools, answers=self.answers)
-            except Refused as refused:
-                return row["parents"][0], str(refused)
+        with pq.ParquetFile(self.corpus / f"{source}.parquet") as file:
+            for row in chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(256, columns=columns)):
+                one = None if row["dropped"] else Dialogue.noted(row["text"], row["notes"])
+                try:
+                    for side in [one, one.worse] if one and one.rejected is not None else [one] if one else []:
+                        self.written.render(side.messages, side.tools, answers=self.answers)
+                except Refused as refused:
+                    return row["parents"][0], str(refused)
         return "?", "it does not say why"
 
 
