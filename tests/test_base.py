@@ -21,7 +21,7 @@ from graft.core.artifact import Artifact
 from graft.core.base import EMBEDDED, TOKENIZER_FILES, Base
 from graft.core.errors import UsageError
 from graft.core.fingerprint import Fingerprints
-from graft.core.weight_files import weight_shapes
+from graft.core.weight_files import weight_entries
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000000\n"
 VOCABULARY = {"a": 0, "b": 1, "ab": 2, "<|end|>": 3}
@@ -232,11 +232,13 @@ def test_a_model_in_a_store_is_known_by_its_artifact(folder: Path, tmp_path: Pat
 
 
 def test_headers_of_real_weights() -> None:
-    shapes = weight_shapes(EMBEDDED["embedded"] / "model.safetensors")
+    entries = weight_entries(EMBEDDED["embedded"] / "model.safetensors")
     from safetensors import safe_open
 
     with safe_open(EMBEDDED["embedded"] / "model.safetensors", "np") as stored:
-        assert {name: stored.get_slice(name).get_shape() for name in stored.keys()} == shapes  # noqa: SIM118
+        assert {name: stored.get_slice(name).get_shape() for name in stored.keys()} == {  # noqa: SIM118
+            name: shape for name, (_, shape) in entries.items()
+        }
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
