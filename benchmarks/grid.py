@@ -31,7 +31,8 @@ from graft.stages.decay_now import DecayNow
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.ingest import ingest
 from graft.stages.tokenize import tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 BASES = ("prose-2m", "prose-3m", "prose-7m")
 RATIOS = (0.0, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0)

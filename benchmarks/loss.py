@@ -80,8 +80,9 @@ class Task:
 
 
 def graft_loss(task: Task, *, kl: bool) -> Tensor:
+    from graft.tensors.divergence import Teacher
     from graft.tensors.head import Head
-    from graft.tensors.nats import Teacher, weighted_sums
+    from graft.tensors.nats import weighted_sums
 
     num = len(task.targets_N)
     guide = Teacher(task.teacher_ND.unsqueeze(0), Head(task.teacher_VD)) if kl else None

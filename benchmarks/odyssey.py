@@ -34,7 +34,8 @@ from graft.stages.examine import examine
 from graft.stages.ingest import ingest
 from graft.stages.liken import Liken, by_name, liken, read_likeness
 from graft.stages.tokenize import tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 BASES = ("prose-2m", "prose-3m", "prose-7m")
 RATES = (0.03, 0.1, 0.3, 1.0)  # of the peak rate of the pre-training

@@ -75,9 +75,8 @@ def _whole_windows(tokenizer: Any, window: int, texts: list[str]) -> Iterator[st
 def run_graft(model: Path, texts: list[str], precision: str, clock: Clock) -> list[float]:
     from graft.core.artifact import Store
     from graft.core.base import Base
-    from graft.stages.evaluate import ROW_TOKENS
     from graft.stages.tokenize import sources, tokenize
-    from graft.tensors.scoring import choose_documents, gather, score_documents
+    from graft.tensors.scoring import ROW_TOKENS, choose_documents, gather, score_documents
     from graft.tensors.weights import open_model
 
     base = Base.find(str(model))

@@ -30,7 +30,7 @@ from graft.methods.o_lora import OLora
 from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
 from graft.stages.evaluate import Evaluate
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 DOMAINS = {
     "law": "statutes",

@@ -18,7 +18,8 @@ from graft.core.tally import Tally
 from graft.objectives.anchor import Anchor
 from graft.objectives.causal import Causal
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors.importance import Anchored, Anchors, drawn, fisher
 from graft.tensors.loop import Pace, run
 from graft.tensors.run import adamw

@@ -19,7 +19,8 @@ from graft.core.errors import UsageError
 from graft.schedules.constant import Constant
 from graft.schedules.warm_stable_decay import WarmStableDecay
 from graft.stages.decay_now import DecayNow
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 TRUNK = Train(

@@ -22,7 +22,8 @@ from graft.core.errors import GateClosed, UsageError
 from graft.core.settings import build, percentage
 from graft.fitting.fit import Fitting
 from graft.fitting.trials import Trials
-from graft.forecast import forecast, show_forecast
+from graft.forecast.plan import forecast
+from graft.forecast.screen import show_forecast
 from graft.gate import check_gate, read_conditions
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget, further
@@ -34,7 +35,8 @@ from graft.recipe import read_recipe
 from graft.schedules.constant import Constant
 from graft.stages.choose import Choose, lasting_share, learned_at
 from graft.stages.pilot import Pilots, mixture_of, trials_of
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.stages.walk_back import Place, WalkBack, best_inside, many_documents, search, walk_back
 from graft.tensors.line import Line
 from graft.tensors.run import due_steps

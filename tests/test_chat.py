@@ -708,7 +708,7 @@ def test_one_pass_is_over_pairs_that_fit_a_row():
     from dataclasses import replace
 
     from graft.objectives.preference import Preference
-    from graft.stages.train import Train, trainable_tokens
+    from graft.stages.train_settings import Train, trainable_tokens
 
     source = SimpleNamespace(
         pairs=lambda split: np.array([0, 2, 4]),
@@ -724,7 +724,8 @@ def test_one_pass_is_over_pairs_that_fit_a_row():
 def test_the_outcome_keeps_the_template_that_its_dialogues_were_written_in(world, tmp_path):
     from transformers import AutoTokenizer
 
-    from graft.stages.train import Train, train
+    from graft.stages.train import train
+    from graft.stages.train_settings import Train
 
     rows = [{"prompt": f"what may the court {i}", "completion": f"it may rule on claim {i}"} for i in range(40)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

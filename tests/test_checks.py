@@ -18,7 +18,7 @@ from graft.jobs.budget import Budget
 from graft.jobs.extend import Extend
 from graft.recipe import build_changed, read_recipe
 from graft.stages.evaluate import Evaluate
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 from graft.stages.walk_back import WalkBack
 
 JOBS = Shelf("jobs")

@@ -357,7 +357,7 @@ def test_a_plan_foretells_what_the_run_then_counts(world, adapted, tmp_path, mon
         f"adapt:\n  base: {world.base.folder}\n  domain: {world.domain}\n  general: {world.general}\n"
         "  replay: 0.25\n  train: {tokens: 20000, rows: 4, rate: 1e-3, seed: 7}\n"
     )
-    from graft.forecast import forecast
+    from graft.forecast.plan import forecast
     from graft.recipe import read_recipe
 
     blind = forecast(read_recipe(recipe), Store(tmp_path))

@@ -29,7 +29,7 @@ from graft.objectives.causal import Causal
 from graft.objectives.denoise import Denoise
 from graft.objectives.stay_close import StayClose
 from graft.schedules.constant import Constant
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 EVERY_FILE = sorted(HOUSE.rglob("*.py"))
 SOURCES = ParsedSources()  # of all tests here: what is parsed once is not parsed again, and nothing is written down

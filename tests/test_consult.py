@@ -15,7 +15,8 @@ from graft.core.errors import UsageError
 from graft.objectives.swap_distill import SwapDistill
 from graft.stages.consult import Consult, consult
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors import shortlists as module
 from graft.tensors.divergence import Divergence
 from graft.tensors.sampler import Sampler

@@ -26,7 +26,8 @@ from graft.objectives.masked import Masked
 from graft.stages.evaluate import Evaluate
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.tokenize import sources, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors import encoder_decoder as halves_of_models
 from graft.tensors.batch import Batch
 from graft.tensors.encoder import TURNS

@@ -19,7 +19,8 @@ from graft.core.seed import stream
 from graft.objectives.selective import Selective
 from graft.objectives.stay_close import StayClose
 from graft.objectives.swap_distill import SwapDistill
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.stages.training import same_tokenizer
 from graft.tensors import head as heads
 from graft.tensors import nats, weights

@@ -9,7 +9,8 @@ import torch
 
 from conftest import World
 from graft.core.artifact import Store
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 
 def seeds_of(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> list[int]:

@@ -26,7 +26,7 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.merges import Learned, count_words, learn
 from graft.core.spelling import Spelling, with_merges
-from graft.forecast import forecast
+from graft.forecast.plan import forecast
 from graft.jobs.adapt import Adapt
 from graft.jobs.extend import Extend
 from graft.stages.compare import Compare
@@ -35,7 +35,8 @@ from graft.stages.evaluate import Evaluate
 from graft.stages.extend import Growth, extend
 from graft.stages.ingest import Ingest
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors.batch import Batch
 from graft.tensors.checkpoints import changing
 from graft.tensors.model import Model

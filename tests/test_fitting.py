@@ -16,11 +16,11 @@ from graft.core.errors import FaultError, UsageError
 from graft.core.shelf import Shelf
 from graft.fitting.descent import Each, Problem
 from graft.fitting.fit import Fitting, fit_form, starting_points
-from graft.fitting.fitted import fitted_from_json
 from graft.fitting.form import Constant, Form, form_of
 from graft.fitting.metrics import all_metrics, huber, huber_of, mre, r2, spearman
 from graft.fitting.trials import Trials
 from graft.laws.chinchilla import Chinchilla
+from graft.laws.contract import fitted_from_json
 from graft.laws.cross_domain import CrossDomain
 from graft.laws.d_cpt import DCpt
 from graft.laws.d_cpt_l1 import DCptL1
@@ -472,7 +472,7 @@ def test_an_unseen_domain_is_predicted_from_its_early_losses(kind, second):
     fitted = CrossDomain(learnability=kind, fitting=BARE).fit(across(["law", "code", "music", "maths"], second))
     unseen = across(["news"], second)
     assert fitted.metrics(unseen)["mre"] < 1e-3
-    assert set(CrossDomain(learnability=kind).reads) <= set(unseen.columns)
+    assert set(CrossDomain(learnability=kind).needs().columns) <= set(unseen.columns)
     if kind == "k3":
         assert fitted.constants["w2"].value == pytest.approx(2.0, rel=0.05)  # its w1 is 1
 
@@ -483,7 +483,7 @@ def test_each_kind_of_learnability_reads_its_own_columns():
     ends = {kind: CrossDomain(learnability=kind, fitting=BARE).fit(trials).objective for kind in kinds}
     assert ends["k3"] < 1e-9 < min(ends["k1"], ends["k2"])
     for kind in kinds:
-        for name in CrossDomain(learnability=kind).reads[3:]:
+        for name in CrossDomain(learnability=kind).needs().columns[3:]:
             less = Trials(trials.loss_T, {key: column for key, column in trials.columns.items() if key != name})
             with pytest.raises(UsageError, match=f'no column "{name}"'):
                 CrossDomain(learnability=kind, fitting=BARE).fit(less)

@@ -11,7 +11,9 @@ import pytest
 from conftest import OTHER, WORDS, write_texts
 from graft.core.artifact import Store
 from graft.core.split import Split
-from graft.forecast import forecast, show_forecast, text
+from graft.forecast import text
+from graft.forecast.plan import forecast
+from graft.forecast.screen import show_forecast
 from graft.jobs.adapt import Adapt
 from graft.jobs.pretrain import Pretrain
 from graft.objectives.stay_close import StayClose
@@ -19,7 +21,7 @@ from graft.stages.curate import Curate, curate
 from graft.stages.ingest import ingest
 from graft.stages.initialize import Initialize
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 TINY = Initialize(vocabulary=320, width=32, layers=2, heads=2, feed_forward=64, window=64)
 

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
 from graft.fitting.trials import Trials
 from graft.law_verbs import screen
+from graft.laws.contract import Needs
 from graft.laws.d_cpt import DCpt
 from graft.solving.law_file import LawFile
 from graft.solving.next_runs import rank
@@ -440,8 +442,12 @@ def test_the_next_run_is_ranked_as_a_linear_model_says():
     draws = np.random.default_rng(0).multivariate_normal(mean, cov, 4000)
     fitted = Fitted(form, mean, draws)
 
+    @dataclass(frozen=True)
     class Law:
-        reads = ("tokens",)
+        def needs(self):
+            return Needs(("tokens",))
+
+        def fit(self, trials): ...
 
     trials = Trials(np.exp([1 - 0.1 * np.log(1e6), 1 - 0.1 * np.log(1e8)]), {"tokens": np.array([1e6, 1e8])})
     law = LawFile.of(Law(), fitted, trials, "own", {})

@@ -13,13 +13,13 @@ import pytest
 
 from graft.core.errors import UsageError
 from graft.fitting.fit import Fitting
-from graft.fitting.fitted import fitted_from_json
 from graft.fitting.form import form_of
 from graft.fitting.metrics import spearman
 from graft.fitting.trials import Trials
 from graft.laws.additive_joint import AdditiveJoint
 from graft.laws.bimix import Bimix
 from graft.laws.cmr import Cmr
+from graft.laws.contract import fitted_from_json
 from graft.laws.data_constrained import DataConstrained
 from graft.laws.exponential_mixing import ExponentialMixing
 from graft.laws.forgetting_injected import ForgettingInjected

@@ -113,7 +113,7 @@ def test_a_share_is_a_share(settings):
 def test_an_adaptation_gives_no_verdict_on_text_that_is_lost(tmp_path):
     from graft.jobs.adapt import Adapt
     from graft.stages.evaluate import Evaluate
-    from graft.stages.train import Train
+    from graft.stages.train_settings import Train
 
     base = base_of(tmp_path / "base", word_level())
     quick = {

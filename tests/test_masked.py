@@ -32,7 +32,8 @@ from graft.stages.evaluate import Evaluate
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.tokenize import sources, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors import encoder as encoders
 from graft.tensors.batch import Batch
 from graft.tensors.corrupt import Words

@@ -32,7 +32,8 @@ from graft.jobs.stream import Stream
 from graft.stages import measured, tell
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.pilot import Pilots
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 
 def adapted(trained: float, looks: int | None = None) -> dict[str, int]:

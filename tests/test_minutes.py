@@ -21,7 +21,8 @@ from graft.jobs.stream import Stream
 from graft.stages.measure_speed import LEAST_TOKENS, Speed, fitting_tokens
 from graft.stages.measured import Demand
 from graft.stages.pilot import Pilots
-from graft.stages.train import Train, TrainingShape, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train, TrainingShape
 
 
 def shape(steps: int, rows: int = 4) -> TrainingShape:

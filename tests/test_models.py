@@ -22,7 +22,8 @@ from graft.objectives.stay_close import StayClose
 from graft.stages import tell
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.initialize import Initialize, initialize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors import model as models
 from graft.tensors.model import Model
 from graft.tensors.weights import open_model

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from graft.core.errors import UsageError
 from graft.objectives.causal import Causal
+from graft.objectives.contract import objective_needs
 from graft.objectives.preference import Preference
 from graft.objectives.selective import Selective
 from graft.objectives.stay_close import StayClose
@@ -142,7 +143,7 @@ def test_distillation_is_its_formula(name: str, models: dict[str, Model], model:
 @pytest.mark.parametrize("objective", [SwapDistill(weight=0.0), StayClose(0.0), Selective(share=1.0)], ids=str)
 def test_nothing_asked_of_a_teacher_is_plain_training_to_the_bit(objective, model: Model) -> None:
     assert same_to_the_bit(objective, {}, model)  # and no teacher is opened
-    assert objective.teachers == ()
+    assert objective_needs(objective).teachers == ()
 
 
 def test_without_a_swap_it_is_stay_close(models: dict[str, Model], model: Model) -> None:
@@ -240,7 +241,7 @@ def test_orpo_is_its_formula(models: dict[str, Model], model: Model) -> None:
         totals.append(total)
         counts.append(len(ours) // 2)
     objective = Preference(form="orpo", odds=odds)
-    assert objective.teachers == ()
+    assert objective_needs(objective).teachers == ()
     check(objective, {}, model, batch, totals, counts)
 
 
@@ -322,7 +323,7 @@ def test_every_setting_has_an_effect(objective, change, models: dict[str, Model]
 def test_the_models_that_are_opened_are_named(objective, named: tuple[str, ...], models: dict[str, Model]) -> None:
     opened = []
     objective.bind(NOTHING_KEPT, lambda name: opened.append(name) or models[name])
-    assert objective.teachers == tuple(opened) == named
+    assert objective_needs(objective).teachers == tuple(opened) == named
 
 
 @pytest.mark.parametrize("objective", [SwapDistill(), StayClose(), Selective(), Preference()], ids=str)

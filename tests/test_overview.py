@@ -38,7 +38,7 @@ from graft.stages.ingest import ingest
 from graft.stages.kin import ancestry
 from graft.stages.report import number_keys
 from graft.stages.tokenize import tokenize
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 from graft.tunings.new_rows import NewRows
 
 SHORT = Train(tokens=8192, rows=4, rate=3e-3, evaluations=2, validation_tokens=500, precision="fp32")

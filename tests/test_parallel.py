@@ -26,7 +26,8 @@ from graft.stages.curate import curate
 from graft.stages.ingest import ingest
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors.safetensor_files import write_weights
 from graft.tensors.weights import _untied
 

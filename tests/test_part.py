@@ -16,7 +16,7 @@ from conftest import OTHER, write_texts
 from graft.core.artifact import Store
 from graft.core.errors import UsageError
 from graft.core.split import Split
-from graft.forecast import forecast
+from graft.forecast.plan import forecast
 from graft.jobs.adapt import Adapt
 from graft.jobs.extend import Extend
 from graft.jobs.stream import Stream
@@ -26,7 +26,7 @@ from graft.readers.piece import SAMPLED_OUT, Fields
 from graft.stages.curate import Curate
 from graft.stages.ingest import ingest
 from graft.stages.need import part_for
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 SPLIT = Split()
 

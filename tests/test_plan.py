@@ -14,12 +14,14 @@ from conftest import OTHER, WORDS, write_texts
 from graft.cli import app
 from graft.core.artifact import Store
 from graft.core.settings import to_json
-from graft.forecast import forecast, show_forecast, text
+from graft.forecast import text
+from graft.forecast.plan import forecast
+from graft.forecast.screen import show_forecast
 from graft.jobs.adapt import Adapt
 from graft.jobs.stream import Stream
 from graft.stages.curate import curate
 from graft.stages.ingest import ingest
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 
 @pytest.fixture

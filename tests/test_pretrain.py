@@ -19,7 +19,7 @@ from graft.jobs.pretrain import Pretrain
 from graft.stages.curate import Curate
 from graft.stages.initialize import Initialize
 from graft.stages.tokenize import Tokenize
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 RECIPE = """
 pretrain:

@@ -20,7 +20,8 @@ from graft.core.artifact import Store
 from graft.core.progress import Progress, clock, phase
 from graft.stages.curate import Curate, curate
 from graft.stages.ingest import ingest
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors.run import Stopped
 from graft.tensors.stop import Stop
 

@@ -14,8 +14,9 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.tally import Tally
 from graft.schedules.constant import Constant
-from graft.stages.range_test import Point, RangeTest
-from graft.stages.train import Train, train
+from graft.stages.lr_range import Point, RangeTest
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 TESTED = Train(

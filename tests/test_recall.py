@@ -23,14 +23,15 @@ from graft.core.base import EMBEDDED, Base, Marks
 from graft.core.decoding import sound_text, text_tokens
 from graft.core.errors import UsageError
 from graft.core.evidence import read_evidence
-from graft.forecast import forecast, show_forecast
+from graft.forecast.plan import forecast
+from graft.forecast.screen import show_forecast
 from graft.jobs.adapt import Adapt
 from graft.page.cautions import cautions
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.recall import SAMPLED, Recall, cache_bytes, check_sampled, recall
 from graft.stages.tokenize import tokenize
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 from graft.tensors.draws import Draws, read_drawn
 from graft.tensors.model import Model
 from graft.tensors.nats import score

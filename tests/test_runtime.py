@@ -20,8 +20,9 @@ from graft.core import runtime as deciding
 from graft.core.artifact import Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
+from graft.core.notes import tell
 from graft.core.runtime import bf16_factor, device, multiplies_bf16, processor_report, runtime, use_device
-from graft.forecast import forecast
+from graft.forecast.plan import forecast
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.stream import Stream
@@ -38,9 +39,9 @@ from graft.stages.examine import examine
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.recall import Recall, recall
 from graft.stages.settle_precision import settle_precision, with_precision
-from graft.stages.tell import tell
 from graft.stages.tokenize import tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors import wide
 
 SHORT = Train(tokens=64 * 4 * 3, window=64, rows=4, rate=1e-3, evaluations=1, validation_tokens=200)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from conftest import write_source
 from graft.core.errors import UsageError
-from graft.tensors.sampler import Sampler, Stream
+from graft.tensors.rows import Stream
+from graft.tensors.sampler import Sampler
 
 lengths = st.lists(st.integers(2, 90), min_size=1, max_size=12)
 

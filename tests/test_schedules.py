@@ -16,7 +16,7 @@ from graft.schedules.constant import Constant
 from graft.schedules.cosine import Cosine
 from graft.schedules.infinite import Infinite
 from graft.schedules.warm_stable_decay import WarmStableDecay
-from graft.stages.train import Train, TrainingShape
+from graft.stages.train_settings import Train, TrainingShape
 
 EVERY = [
     getattr(importlib.import_module(f"graft.schedules.{name}"), class_name(name)) for name in Shelf("schedules").names()

@@ -47,7 +47,7 @@ from graft.stages.embed import Embed, embed
 from graft.stages.ingest import Ingest, ingest
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.liken import Liken, liken, measured
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 UNHEARD = [word[::-1] for word in WORDS]
 MEASURES = (MeanCosine(), Mmd(), Frechet(), NgramOverlap(), TwoSample(), BaseLoss())

@@ -105,7 +105,8 @@ def test_the_outcome_of_a_tuning_stops_where_its_answers_end(tmp_path):
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    from graft.stages.train import Train, train
+    from graft.stages.train import train
+    from graft.stages.train_settings import Train
 
     torch.manual_seed(0)
     folder = base_of(tmp_path / "base", special=(END, START, PAD, MORE), config={"eos_token": PAD}).folder

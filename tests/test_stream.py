@@ -46,7 +46,7 @@ from graft.stages.answer import Answer
 from graft.stages.curate import Curate
 from graft.stages.evaluate import Evaluate
 from graft.stages.judge import Judge
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 from graft.stream_metrics.backward_transfer import BackwardTransfer
 from graft.stream_metrics.forgetting import Forgetting
 from graft.stream_metrics.forward_transfer import ForwardTransfer

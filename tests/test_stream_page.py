@@ -14,7 +14,8 @@ from browser.made_stream import FEW, made_stream
 from conftest import OTHER, WORDS, World, write_texts
 from graft.core.artifact import Store
 from graft.core.errors import UsageError
-from graft.forecast import forecast, show_forecast
+from graft.forecast.plan import forecast
+from graft.forecast.screen import show_forecast
 from graft.itinerary import Itinerary
 from graft.jobs.adapt import Outcome
 from graft.jobs.stream import Stream
@@ -30,7 +31,7 @@ from graft.page.ruler import Ruler
 from graft.page.streamed import render_stream
 from graft.stages.evaluate import Evaluate
 from graft.stages.judge import Judge, summarize
-from graft.stages.train import Train
+from graft.stages.train_settings import Train
 
 
 @pytest.fixture(scope="module")

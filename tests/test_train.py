@@ -34,7 +34,8 @@ from graft.core.errors import FaultError, UsageError
 from graft.objectives.causal import Causal
 from graft.objectives.stay_close import StayClose
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, peak_rate, train
+from graft.stages.train import peak_rate, train
+from graft.stages.train_settings import Train
 from graft.stages.training import _less
 from graft.tensors import run as module
 from graft.tensors import weights as weights_module

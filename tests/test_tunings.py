@@ -39,7 +39,8 @@ from graft.objectives.denoise import Denoise
 from graft.objectives.masked import Masked
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.tokenize import sources, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors import run as module
 from graft.tensors.adapters import Adapter, orthogonality, read_factors
 from graft.tensors.batch import Batch
@@ -646,7 +647,7 @@ def test_earlier_adapters_are_part_of_a_runs_identity(world, tmp_path):
     store.prints.of([folder / "adapter_config.json", path], folder)
     with pytest.raises(NotMade):
         train(world.base, world.tokens, MIXTURE, settings, store=dry)
-    assert not replace(tuning, leash=0.0).reads and not OLora().reads
+    assert not replace(tuning, leash=0.0).needs().adapters and not OLora().needs().adapters
     path.unlink()
     with pytest.raises(UsageError, match=r"there is no adapter_model\.safetensors here"):
         train(world.base, world.tokens, MIXTURE, settings, store=store)

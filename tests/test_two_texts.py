@@ -12,7 +12,8 @@ from graft.core.artifact import Store
 from graft.core.tally import Tally
 from graft.objectives.causal import Causal
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 from graft.tensors.loop import Pace, run
 from graft.tensors.nats import weighted_sums
 from graft.tensors.run import adamw

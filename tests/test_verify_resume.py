@@ -16,8 +16,8 @@ from graft.jobs.adapt import Adapt
 from graft.objectives.stay_close import StayClose
 from graft.proof import show_proof, spread_losses, verify_resume
 from graft.stages.decay_now import DecayNow
-from graft.stages.range_test import RangeTest
-from graft.stages.train import Train
+from graft.stages.lr_range import RangeTest
+from graft.stages.train_settings import Train
 from graft.tensors.checkpoints import save_checkpoint
 from graft.tensors.difference import difference, same_bits
 from graft.tensors.run import adamw

@@ -34,7 +34,8 @@ from graft.stages.initialize import Initialize, initialize
 from graft.stages.pool import Pool
 from graft.stages.present import Present
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 
 def trained(world: World, base: Base, folder: Path, tokens: int) -> Base:

@@ -488,7 +488,8 @@ def test_a_fate_leads_to_its_documents(made):
 
 def test_a_branch_says_which_steps_its_trunk_made(made, world):
     from graft.stages.decay_now import DecayNow
-    from graft.stages.train import Train, train
+    from graft.stages.train import train
+    from graft.stages.train_settings import Train
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(
@@ -548,7 +549,8 @@ def test_a_chain_of_models_is_followed_to_its_beginning(made, tmp_path):
 
 
 def test_whole_documents_in_rows(made, world):
-    from graft.stages.train import Train, train
+    from graft.stages.train import train
+    from graft.stages.train_settings import Train
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(
@@ -570,7 +572,8 @@ def test_preference_pairs(world, tmp_path):
     from graft.stages.curate import curate
     from graft.stages.ingest import ingest
     from graft.stages.tokenize import Tokenize, tokenize
-    from graft.stages.train import Train, train
+    from graft.stages.train import train
+    from graft.stages.train_settings import Train
 
     draw = np.random.default_rng(0)
     (tmp_path / "pairs").mkdir()
@@ -663,7 +666,7 @@ def streamed(world: World, tmp_path_factory) -> tuple[Store, Artifact]:
     from graft.methods.replay import Replay
     from graft.stages.evaluate import Evaluate
     from graft.stages.judge import Judge
-    from graft.stages.train import Train
+    from graft.stages.train_settings import Train
 
     root = tmp_path_factory.mktemp("streamed")
     job = Stream(
@@ -821,7 +824,8 @@ def test_a_run_of_another_sampler_is_not_guessed_at(made, tmp_path):
 
 
 def test_a_source_that_is_only_measured(made, world):
-    from graft.stages.train import Train, train
+    from graft.stages.train import train
+    from graft.stages.train_settings import Train
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(tokens=64 * 4 * 3, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, seed=9)

@@ -46,14 +46,15 @@ if TYPE_CHECKING:
     from graft.stages.initialize import Initialize, initialize
     from graft.stages.judge import Judge, judge
     from graft.stages.liken import Liken, liken
+    from graft.stages.lr_range import RangeTest
     from graft.stages.pilot import Pilots, pilot
     from graft.stages.pool import Pool, pool
     from graft.stages.present import Present, present
-    from graft.stages.range_test import RangeTest
     from graft.stages.recall import Recall, recall
     from graft.stages.report import Report, report
     from graft.stages.tokenize import Tokenize, tokenize
-    from graft.stages.train import Train, train
+    from graft.stages.train import train
+    from graft.stages.train_settings import Train
     from graft.stages.walk_back import WalkBack, walk_back
 
 __all__ = [

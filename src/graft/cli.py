@@ -396,7 +396,8 @@ def start(job: Any, store: Path | None, fail_if: Sequence[str], *, plan_only: bo
     if not plan_only:
         run_job(job, store, fail_if)
         return
-    from graft.forecast import forecast, show_forecast
+    from graft.forecast.plan import forecast
+    from graft.forecast.screen import show_forecast
     from graft.gate import read_conditions
 
     read_conditions(fail_if, job)  # its errors before any work

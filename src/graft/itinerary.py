@@ -12,7 +12,8 @@ from rich.table import Column, Table
 
 from graft.core.base import Base
 from graft.jobs.stream import Stream
-from graft.stages.train import Sized, TrainingShape, teachers_of
+from graft.objectives.contract import objective_needs
+from graft.stages.train_settings import Sized, TrainingShape
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Itinerary:
                     shape = settings.shape(base, trainable[domain], share)
                     tokens = {name: part * shape.tokens for name, part in lesson.mixture.items()}
                     before = ("base" if lesson.fresh else before, tuple(lesson.mixture.items()), repr(settings))
-                    trainings[before] = Training(shape, tokens, len(teachers_of(settings.objective)))
+                    trainings[before] = Training(shape, tokens, len(objective_needs(settings.objective).teachers))
                     turns[label] += [tokens] if place == 0 else []
         return cls(job.turns, len(job.seeds), turns, list(trainings.values()))
 

@@ -18,22 +18,12 @@ from graft.core.leftovers import DRAFT, Unfinished
 from graft.core.progress import clock
 from graft.core.reference import settings_of
 from graft.core.screen import Screen
-from graft.core.shelf import HOUSE, Shelf
+from graft.core.shelf import FOLDERS, Shelf
 from graft.readers.folder import shown
 
-SHELVES = {
-    "objectives": "what training minimises",
-    "tunings": "which weights train",
-    "schedules": "the learning rate over a run",
-    "steps": "curation of documents",
-    "metrics": "numbers read off evidence",
-    "probes": "comparisons of before and after",
-    "methods": "how a stream of domains is learned",
-    "stream_metrics": "numbers read off the matrix of a stream",
-    "similarities": "how alike two texts are",
-    "laws": "formulas for the loss of a run before it is paid for",
+_SUMMARIES = {"jobs": "what a recipe can ask for: its top-level key"} | {
+    name: folder.summary for name, folder in FOLDERS.items()
 }
-JOBS = "what a recipe can ask for: its top-level key"
 
 
 @dataclass
@@ -143,7 +133,7 @@ def _changed(row: Mapping[str, Any] | None) -> tuple[str, str]:
 
 def show_shelves() -> None:
     table = Table("shelf", "what it holds", "plug-ins", box=None)
-    for name, words in {"jobs": JOBS, **SHELVES}.items():
+    for name, words in _SUMMARIES.items():
         table.add_row(name, words, ", ".join(Shelf(name).names()))
     Screen().print(table)
     Screen().print("[dim]graft ls SHELF: what each does; graft show NAME: the settings of a job or plug-in[/dim]")
@@ -151,7 +141,7 @@ def show_shelves() -> None:
 
 def show_shelf(name: str) -> None:
     """Errors: UsageError for an unknown shelf, with the nearest name."""
-    known = ["jobs", *SHELVES, "artifacts"]
+    known = [*_SUMMARIES, "artifacts"]
     if name not in known:
         raise UsageError(f'there is no shelf "{name}"', allowed=", ".join(known), do=nearest(name, known))
     shelf = Shelf(name)
@@ -159,7 +149,7 @@ def show_shelf(name: str) -> None:
     for plugin in shelf.names():
         table.add_row(plugin, shelf.summary(plugin))
     Screen().print(table)
-    Screen().print(f"[dim]source: {_plain(HOUSE / name)}[/dim]")
+    Screen().print(f"[dim]source: {_plain(shelf.folder)}[/dim]")
 
 
 def show_artifacts(store: Store) -> None:
@@ -208,7 +198,7 @@ def show_cleaned(seen: Sequence[Unfinished], gone: Sequence[Path]) -> None:
 def show_settings(name: str) -> bool:
     """Every setting of a job or a plug-in, with its default and what it is; False where there is none of this name."""
     shelf, _, alone = name.rpartition("/")
-    homes = [one for one in ("jobs", *SHELVES) if alone in Shelf(one).names() and shelf in ("", one)]
+    homes = [one for one in _SUMMARIES if alone in Shelf(one).names() and shelf in ("", one)]
     for home in homes:
         kind = Shelf(home).load(alone)
         console = Screen()

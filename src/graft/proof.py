@@ -24,8 +24,10 @@ from graft.core.runtime import computed
 from graft.core.seed import stream
 from graft.core.settings import build, to_json
 from graft.stages.settle_precision import settle_precision
-from graft.stages.train import CHECKPOINTS, Train, TrainingShape
+from graft.stages.train import CHECKPOINTS
+from graft.stages.train_settings import Train, TrainingShape
 from graft.stages.training import Training
+from graft.tunings.contract import tuning_needs
 
 NEXT_BATCHES = 100  # compared after the last step
 VALIDATION_TOKENS = 2000  # per source: validation is part of what must not disturb a run, its precision is not
@@ -163,7 +165,7 @@ def _training_of(job: Any, store: Store) -> Training:
 def _check_no_dropout(training: Training) -> None:
     """Errors: UsageError where there is any: which numbers it drops depends on how rows are dealt to processes."""
     rates = {key: value for key, value in training.base.config.items() if "drop" in key}
-    rates["tuning.dropout"] = getattr(training.settings.tuning, "dropout", 0.0)
+    rates["tuning.dropout"] = tuning_needs(training.settings.tuning).dropout
     if found := [f"{key} {value}" for key, value in rates.items() if isinstance(value, float) and value > 0]:
         raise UsageError(
             f"this training has dropout ({', '.join(found)}), and other numbers are dropped in several processes, so "

@@ -16,7 +16,8 @@ from conftest import World
 from graft.core.artifact import Store
 from graft.core.base import Base
 from graft.stages.answer import answer
-from graft.stages.grade import Grade, Graded, grade
+from graft.stages.grade import Grade, grade
+from graft.stages.graded import Graded
 from test_eval import many, other, write_rows  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.browser

@@ -174,7 +174,8 @@ class Place:
     def _fill(self) -> None:
         from conftest import WORDS, make_world, write_texts
         from graft.core.artifact import Store
-        from graft.stages.train import Train, train
+        from graft.stages.train import train
+        from graft.stages.train_settings import Train
 
         world = make_world(self.root / "world")
         settings = Train(tokens=64 * 4 * 60, window=64, rows=4, rate=1e-2, precision="fp32", evaluations=1)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from graft.core.artifact import MANIFEST, Artifact, artifact_at
+from graft.core.artifact import Artifact, artifact_at
 from graft.core.leftovers import artifact_folders
+from graft.core.manifest import MANIFEST
 from graft.core.mark import ARTIFACT, entries_of
 
 

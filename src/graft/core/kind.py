@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from graft.core.base import Base
 from graft.core.errors import UsageError
-from graft.core.shelf import plugin_name
 
 Kind = Literal["decoder", "encoder", "encoder-decoder"]
 
@@ -35,15 +34,12 @@ def kind_of(config: Mapping[str, Any]) -> Kind:
     return "decoder"
 
 
-def check_kind(base: Base, objective: object) -> None:
-    """Errors: UsageError where the objective does not train this kind of model.
-
-    An objective names the kinds it trains in an attribute `kinds`; one that names none trains decoders.
-    """
-    kind, kinds = kind_of(base.config), getattr(objective, "kinds", ("decoder",))
+def check_kind(base: Base, name: str, kinds: Sequence[Kind]) -> None:
+    """Raises: UsageError where an objective that trains `kinds` does not train this kind of model."""
+    kind = kind_of(base.config)
     if kind not in kinds:
         raise UsageError(
-            f"objective {plugin_name(objective)} cannot train {base.name}, which {WORDS[kind]}",
+            f"objective {name} cannot train {base.name}, which {WORDS[kind]}",
             where=str(base.folder / "config.json"),
             allowed="; ".join(f"{one}: {WORDS[one]}" for one in kinds),
             do=DO[kind],

@@ -133,6 +133,7 @@ def default_of(field: dataclasses.Field[Any], whole: Any = None) -> Any:
 def build_plugin(shelf: Shelf, value: Any, *, path: tuple[str | int, ...] = (), place: Place = no_place) -> Any:
     """A plug-in from its name, from {name: {settings}}, or itself when it is one already."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shelf.check(type(value))
         return value
     if isinstance(value, str):
         value = {value: {}}

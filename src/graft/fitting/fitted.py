@@ -126,8 +126,3 @@ def draws_of(saved: Any, count: int) -> np.ndarray:
 def _plain(found: Estimate) -> dict[str, float | None]:
     """Without draws the bounds are nothing: JSON has no NaN."""
     return {name: value if np.isfinite(value) else None for name, value in found._asdict().items()}
-
-
-def fitted_from_json(law: Any, saved: Mapping[str, Any]) -> Any:
-    """Rebuilds what `law.fit` returned. A law that is no form names its own class as the property `fitted`."""
-    return getattr(law, "fitted", Fitted).from_json(law, saved)

@@ -13,7 +13,7 @@ from graft.core.artifact import Store
 from graft.core.measuring import SCORE_TO_TRAIN
 from graft.forecast.text import SourceForecast
 from graft.stages.settle_precision import precision_of
-from graft.stages.train import TrainingShape
+from graft.stages.train_settings import TrainingShape
 
 # Rates of the stages around training, in bytes of text or tokens per second of one ordinary core.
 READ_BYTES, CURATE_BYTES, ENCODE_BYTES = 20e6, 8e6, 4e6

@@ -24,11 +24,12 @@ from graft.jobs.overview import Overview
 from graft.jobs.pretrain import Pretrain
 from graft.jobs.stream import Stream
 from graft.jobs.versus import Versus
+from graft.objectives.contract import objective_needs
 from graft.page.cautions import MANY_PASSES
 from graft.stages.measure_speed import Speed, fitting_tokens
 from graft.stages.measured import Demand
 from graft.stages.settle_precision import settle_precision
-from graft.stages.train import TrainingShape, most_tokens, readings_of, teachers_of
+from graft.stages.train_settings import TrainingShape, most_tokens, readings_of
 
 FEW_DOCUMENTS = 20  # tested on, below which an interval says little
 OPENING = 2.0  # seconds to get a model ready, where none was measured
@@ -193,7 +194,9 @@ def _plain(job: Adapt | Extend | Pretrain, there: list[Artifact], complete: bool
         mixture=job.mixture,
         shape=shape,
         objective=type(job.train.objective).__name__,
-        memory_bytes=memory(base.num_parameters, shape, size, num_teachers=len(teachers_of(job.train.objective))),
+        memory_bytes=memory(
+            base.num_parameters, shape, size, num_teachers=len(objective_needs(job.train.objective).teachers)
+        ),
         disk_bytes=disk(base.num_parameters, sources),
         seconds={},
         done=[artifact.name for artifact in there],
@@ -302,7 +305,9 @@ def _with_pilots(job: Budget, there: list[Artifact], complete: bool, store: Stor
         mixture={"domain": 1.0},
         shape=shape,
         objective=type(final.objective).__name__,
-        memory_bytes=memory(base.num_parameters, shape, base.config, num_teachers=len(teachers_of(final.objective))),
+        memory_bytes=memory(
+            base.num_parameters, shape, base.config, num_teachers=len(objective_needs(final.objective).teachers)
+        ),
         disk_bytes=disk(base.num_parameters, sources),
         seconds={},
         done=[artifact.name for artifact in there],

@@ -13,12 +13,12 @@ from typing import Any
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
-from graft.core.kind import check_kind
 from graft.core.measuring import TEST, Reading
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin
 from graft.core.shelf import Shelf
 from graft.core.windows import check_windows
+from graft.objectives.contract import check_objective, objective_needs
 from graft.page.budgeted import Budgeted
 from graft.page.facts import Materials
 from graft.readers.part import Part
@@ -35,7 +35,8 @@ from graft.stages.report import Report, number_keys, report
 from graft.stages.settle_job import Open
 from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Sized, Train, readings_of, teachers_of, train
+from graft.stages.train import train
+from graft.stages.train_settings import Sized, Train, readings_of
 
 STAND_IN = "embedded:prose"
 PAGES = ("report.html", "summary.json")
@@ -130,9 +131,11 @@ class Adapt:
         replay: largest share of general text among the trainings; None: that of the settings.
         """
         base = find_base(self.base, store)
-        check_kind(base, self.train.objective)
+        check_objective(base, self.train.objective)
         check_windows(self, base)
-        for name in filter(None, teachers_of(self.train.objective)):  # one that is not there is said before any work
+        for name in filter(
+            None, objective_needs(self.train.objective).teachers
+        ):  # one that is not there is said before any work
             find_base(name, store)
         domain = ingest(self.domain, "domain", self.ingest, store=store)
         part = self.part(kept_bytes(domain), self.replay if replay is None else replay)

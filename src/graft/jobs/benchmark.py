@@ -13,7 +13,8 @@ from graft.core.windows import check_windows
 from graft.jobs.adapt import Outcome
 from graft.stages.answer import Answer, answer
 from graft.stages.find_base import find_base
-from graft.stages.grade import Grade, Graded, grade, number_keys
+from graft.stages.grade import Grade, grade, number_keys
+from graft.stages.graded import Graded
 from graft.stages.settle_precision import settle_precision
 
 PAGES = ("report.html", "summary.json", "items.parquet")

@@ -12,6 +12,7 @@ from graft.core.base import Base
 from graft.core.errors import GateClosed, UsageError
 from graft.core.evidence import read_evidence
 from graft.core.measuring import LINE, PILOT_LOOK, TEST, Reading
+from graft.core.notes import tell_notes
 from graft.core.outlet import check_out, put_out
 from graft.core.settings import build_plugin, to_json
 from graft.core.shelf import Shelf, plugin_name
@@ -26,10 +27,11 @@ from graft.stages.measured import Demand, settle_limits
 from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
 from graft.stages.report import BUDGET_NUMBERS
 from graft.stages.settle_precision import settle_precision
-from graft.stages.tell import tell_notes
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, TrainingShape, fit_minutes, most_tokens, readings_of, train
+from graft.stages.train import fit_minutes, train
+from graft.stages.train_settings import Train, TrainingShape, most_tokens, readings_of
 from graft.stages.walk_back import WalkBack, walk_back
+from graft.tunings.contract import tuning_needs
 
 STEPS_WANTED = 8  # of a pilot, where the batch is chosen for it
 WALKS = 4  # how often a model that breaks the budget on test text is walked back
@@ -74,7 +76,7 @@ class Budget:
                 allowed="nothing there: the final run has the best of pilots.objectives",
                 do="name it in pilots.objectives (on the command line --objective)",
             )
-        if getattr(self.adapt.train.tuning, "reshapes", False):
+        if tuning_needs(self.adapt.train.tuning).reshapes:
             raise UsageError(
                 f"adapt.train.tuning is {plugin_name(self.adapt.train.tuning)}, whose outcome has other weights than "
                 "the base: there is no way back to it",

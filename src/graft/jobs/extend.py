@@ -27,7 +27,8 @@ from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_fo
 from graft.stages.settle_job import Open
 from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Sized, Train, readings_of, train
+from graft.stages.train import train
+from graft.stages.train_settings import Sized, Train, readings_of
 from graft.tunings.new_rows import NewRows
 
 

@@ -17,7 +17,8 @@ from graft.stages.ingest import Ingest, ingest
 from graft.stages.initialize import Initialize, initialize
 from graft.stages.settle_precision import settle_precision
 from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import Train, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from graft.core.artifact import Artifact, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError, nearest
-from graft.core.kind import check_kind
 from graft.core.labels import labelled
 from graft.core.measuring import LOOK, TEST, Reading, num_looks
 from graft.core.outlet import check_out, put_out
@@ -30,8 +29,10 @@ from graft.methods.naive import Naive
 from graft.methods.o_lora import OLora
 from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
+from graft.objectives.contract import check_objective
 from graft.readers.part import Part
-from graft.stages.answer import Answer, answer, find_suites
+from graft.stages.answer import Answer, answer
+from graft.stages.asked import find_suites
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.find_base import find_base
@@ -44,7 +45,8 @@ from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_fo
 from graft.stages.settle_precision import settle_precision
 from graft.stages.standing import Learned, Taken
 from graft.stages.tokenize import Tokenize, sources, tokenize
-from graft.stages.train import Sized, Train, TrainingShape, fit_minutes, most_tokens, train, trainable_tokens
+from graft.stages.train import fit_minutes, train
+from graft.stages.train_settings import Sized, Train, TrainingShape, most_tokens, trainable_tokens
 
 GENERAL = "general"
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")
@@ -144,7 +146,7 @@ class Stream:
         check_windows(self, base)
         for method in self.methods:
             lesson = method(self.turn(len(self.turns), dict.fromkeys(self.turns, 1)))
-            check_kind(base, (lesson and lesson.objective) or self.train.objective)
+            check_objective(base, (lesson and lesson.objective) or self.train.objective)
         if self.suite:
             find_suites(self.suite, self.answer)  # its errors before any work
         domains = {name: paths for name, paths in self.sources.items() if name != GENERAL}

@@ -15,6 +15,7 @@ from graft.core.settings import build
 from graft.core.shelf import Shelf
 from graft.fitting.trials import Trials
 from graft.law_verbs.words import flag_of, listed, named, number
+from graft.laws.contract import law_needs
 from graft.readers.table import stack
 from graft.readers.table_file import read_table
 from graft.readers.trials import Columns, Reading, read_trials
@@ -52,12 +53,13 @@ class FitRequest:
         self._check()
         law = build_changed(Shelf("laws").load(self.form, where="--form"), {}, self.changes)
         columns = self._columns()
-        reading = read(self.tables, self.join, columns, law.reads, self.form, may_read=getattr(law, "may_read", ()))
+        needs = law_needs(law)
+        reading = read(self.tables, self.join, columns, needs.columns, self.form, may_read=needs.optional)
         tests = None
         if self.test:
-            also = [noun for noun in reading.trials.columns if noun not in law.reads]
+            also = [noun for noun in reading.trials.columns if noun not in needs.columns]
             known = reading.trials.domains
-            tests = read(self.test, self.test_join, columns, (*law.reads, *also), self.form, known=known)
+            tests = read(self.test, self.test_join, columns, (*needs.columns, *also), self.form, known=known)
         fitted = law.fit(reading.trials)
         kept = LawFile.of(law, fitted, reading.trials, columns.ratio_of, self._base_loss(reading))
         held = self._held(law, reading)

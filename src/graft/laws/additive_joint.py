@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
 from graft.fitting.terms import UNSEEN_POWERS, check_columns, tellable
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class AdditiveJoint:
 
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("size", "tokens", "weights")
+    def needs(self) -> Needs:
+        return Needs(("size", "tokens", "weights"))
 
     @property
     def form(self) -> Callable[[tuple[str, ...]], Form]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
 from graft.fitting.terms import check_columns, tellable
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 _UNSEEN = {"tokens": {"B": 0.0, "beta": 1.0}, "ratio": {"alpha": 0.0}}
 
@@ -29,7 +29,8 @@ class Bimix:
 
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("tokens", "ratio")
+    def needs(self) -> Needs:
+        return Needs(("tokens", "ratio"))
 
     @property
     def form(self) -> Form:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from graft.fitting.fit import Fitting, fit_form
 from graft.fitting.fitted import Fitted
 from graft.fitting.form import Form
 from graft.fitting.terms import UNSEEN_POWERS, check_columns, level, power, summed, tellable
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Chinchilla:
 
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("size", "tokens")
+    def needs(self) -> Needs:
+        return Needs(("size", "tokens"))
 
     @property
     def form(self) -> Form:
@@ -31,6 +32,6 @@ class Chinchilla:
 
     def fit(self, trials: Trials) -> Fitted:
         """Errors: UsageError for fewer rows than constants, sizes or tokens that are not above 0."""
-        check_columns(trials, self.reads)
+        check_columns(trials, self.needs().columns)
         form, words = tellable(self.form, trials, UNSEEN_POWERS)
         return fit_form(form, trials, self.fitting, words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from graft.fitting.form import Constant, Form
 from graft.fitting.metrics import all_metrics
 from graft.fitting.terms import check_columns
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 _FOLLOWED = 50  # draws of the curves that R(T) is fitted to
 _RATIO_POWERS = (0.2, 1.0, 2.5, -0.5)
@@ -42,8 +43,8 @@ class Cmr:
     unit: float = 2e8  # tokens; as published
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("ratio",)
-    may_read: ClassVar[tuple[str, ...]] = ("tokens", "base_loss")
+    def needs(self) -> Needs:
+        return Needs(("ratio",), optional=("tokens", "base_loss"))
 
     def __post_init__(self) -> None:
         if min(self.eps, self.base_loss, self.horizon) < 0 or self.unit <= 0:

@@ -14,6 +14,7 @@ from graft.fitting.form import Constant, Form
 from graft.fitting.signs import UNSEEN, sign_warnings, steepest
 from graft.fitting.terms import Term, check_columns, level, power, ratio_shifted, summed, tellable, tokens_by_ratio
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 EARLY = {
     "given": (),
@@ -45,10 +46,8 @@ class CrossDomain:
     def __post_init__(self) -> None:
         check_choices(self)
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The columns it needs."""
-        return ("size", "tokens", "ratio", *(EARLY[self.learnability] or ("learnability",)))
+    def needs(self) -> Needs:
+        return Needs(("size", "tokens", "ratio", *(EARLY[self.learnability] or ("learnability",))))
 
     @property
     def form(self) -> Form:

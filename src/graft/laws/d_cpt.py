@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 from graft.core.settings import check_choices
 from graft.fitting.fit import Fitting, fit_form
@@ -12,6 +12,7 @@ from graft.fitting.form import Form
 from graft.fitting.signs import UNSEEN, sign_warnings, steepest
 from graft.fitting.terms import check_columns, level, power, ratio_shifted, summed, tellable, tokens_by_ratio
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class DCpt:
     signs: Literal["enforce", "report"] = "enforce"  # of dL/dr at r = 1
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("size", "tokens", "ratio")
+    def needs(self) -> Needs:
+        return Needs(("size", "tokens", "ratio"))
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from graft.fitting.fit import Fitting, fit_form
 from graft.fitting.fitted import Fitted
@@ -11,6 +10,7 @@ from graft.fitting.form import Form
 from graft.fitting.signs import UNSEEN
 from graft.fitting.terms import check_columns, level, power, ratio_shifted, summed, tellable
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class DCptL1:
 
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("size", "tokens", "ratio")
+    def needs(self) -> Needs:
+        return Needs(("size", "tokens", "ratio"))
 
     @property
     def form(self) -> Form:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from graft.fitting.form import Constant, Form
 from graft.fitting.metrics import r2
 from graft.fitting.terms import check_columns
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 _PUBLISHED = {"R_D": 15.387756, "R_N": 5.309743}  # of the paper's fit to 182 runs on C4
 _NEVER = 1e12  # a decay constant so large that nothing decays
@@ -42,7 +42,8 @@ class DataConstrained:
     beta: float = 0.3526596
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("size", "tokens", "unique")
+    def needs(self) -> Needs:
+        return Needs(("size", "tokens", "unique"))
 
     def __post_init__(self) -> None:
         if min(self.E, self.A, self.B, self.alpha, self.beta) <= 0:
@@ -65,7 +66,7 @@ class DataConstrained:
 
     def fit(self, trials: Trials) -> Fitted:
         """Errors: UsageError for sizes or tokens of 0 or less, and for more unique tokens than tokens."""
-        check_columns(trials, self.reads)
+        check_columns(trials, self.needs().columns)
         unique_T, tokens_T = trials.column("unique"), trials.column("tokens")
         if (unique_T > tokens_T).any():
             row = int(np.flatnonzero(unique_T > tokens_T)[0])

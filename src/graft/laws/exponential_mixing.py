@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from graft.fitting.fit import Fitting, fit_form
 from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class ExponentialMixing:
     implicit: int = 1  # hidden domains the validation text is made of; 1: the text is one known domain
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("weights",)
+    def needs(self) -> Needs:
+        return Needs(("weights",))
 
     def __post_init__(self) -> None:
         if self.implicit < 1:

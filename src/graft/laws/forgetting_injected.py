@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
 from graft.fitting.terms import check_columns
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class ForgettingInjected:
 
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("size", "tokens", "injected")
-    may_read: ClassVar[tuple[str, ...]] = ("base_loss",)
+    def needs(self) -> Needs:
+        return Needs(("size", "tokens", "injected"), optional=("base_loss",))
 
     @property
     def form(self) -> Form:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +17,7 @@ from graft.fitting.fit import Fitting, fit_form, mean_huber, starting_points
 from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 _NODES = 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)  # Gauss-Legendre, each with half the weight
 _WARMUP_PARTS = 8
@@ -48,7 +49,8 @@ class MultiPower:
     procedure: Literal["published", "optimum"] = "published"
     fitting: Fitting = Fitting(starts=64, polish=4, draws=40)
 
-    reads: ClassVar[tuple[str, ...]] = ("step", "rate")
+    def needs(self) -> Needs:
+        return Needs(("step", "rate"))
 
     def __post_init__(self) -> None:
         check_choices(self)

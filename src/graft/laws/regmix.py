@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from graft.core.settings import check_choices
 from graft.fitting.fitted import Estimate, draws_of
 from graft.fitting.metrics import all_metrics
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 if TYPE_CHECKING:
     import lightgbm
@@ -55,9 +56,8 @@ class Regmix:
     confidence: float = 0.95
     seed: int = 42
 
-    reads: ClassVar[tuple[str, ...]] = ("weights",)
-    may_read: ClassVar[tuple[str, ...]] = ("stop",)
-    fits_by: ClassVar[tuple[str, ...]] = ("stop",)  # needed to fit only
+    def needs(self) -> Needs:
+        return Needs(("weights",), optional=("stop",), fit_only=("stop",))
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from graft.fitting.fitted import Fitted
 from graft.fitting.form import Constant, Form
 from graft.fitting.terms import check_columns, check_free
 from graft.fitting.trials import Trials
+from graft.laws.contract import Needs
 
 MILLION = 1e6
 NAMES = ("A", "b", "B", "c", "q", "G", "s", "h", "w")
@@ -47,9 +47,8 @@ class Replay:
     unit: float = 400_000.0  # tokens that x is 1 at
     fitting: Fitting = Fitting()
 
-    reads: ClassVar[tuple[str, ...]] = ("tokens", "ratio", "base_loss")
-    may_read: ClassVar[tuple[str, ...]] = ("horizon", "size")
-    drift: ClassVar[str] = "A"  # the constant that scales what is forgotten
+    def needs(self) -> Needs:
+        return Needs(("tokens", "ratio", "base_loss"), optional=("horizon", "size"), forgetting="A")
 
     def __post_init__(self) -> None:
         check_free(self.free, NAMES, ("A",))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from graft.core.errors import UsageError
 from graft.core.settings import check_choices
 from graft.core.tally import Tally
+from graft.objectives.contract import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,14 +55,11 @@ class Anchor:
         if not 0 <= self.decay <= 1:
             raise UsageError(f"decay is {self.decay}", allowed="0 to 1")
 
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return ("",) if self.leash else ()
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        """Files beside the start's weights that decide the outcome too."""
-        return ("importance.safetensors",) if self.leash and self.form == "online_ewc" else ()
+    def needs(self) -> Needs:
+        return Needs(
+            teachers=("",) if self.leash else (),
+            files=("importance.safetensors",) if self.leash and self.form == "online_ewc" else (),
+        )
 
     def bind(self, start: Start, load: Callable[[str], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
         """Opens the start once more, for its weights, and finds how much they matter.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
 from graft.core.tally import Tally
+from graft.objectives.contract import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,8 @@ class Denoise:
     mean_span: float = 3.0  # tokens of a hidden span
     seed: int = 0
 
-    kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
+    def needs(self) -> Needs:
+        return Needs(kinds=("encoder-decoder",))
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:

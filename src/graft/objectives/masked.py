@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from graft.core.errors import UsageError
 from graft.core.settings import check_choices
 from graft.core.tally import Tally
+from graft.objectives.contract import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,8 @@ class Masked:
     prior: float = 1.0  # documents' worth of doubt in a token's information about labels
     seed: int = 0
 
-    kinds: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    def needs(self) -> Needs:
+        return Needs(kinds=("encoder", "decoder"))
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from graft.core.errors import UsageError
 from graft.core.settings import check_choices
 from graft.core.tally import Tally
+from graft.objectives.contract import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +35,6 @@ class Preference:
     weights for the reference.
     """
 
-    packing: ClassVar[str] = "pairs"
-
     form: Literal["dpo", "orpo"] = "dpo"
     beta: float = 0.1  # dpo: how firmly the model is held to the reference
     odds: float = 0.1  # orpo: nats of preference weighed against nats of the chosen answer
@@ -48,9 +47,8 @@ class Preference:
         if not self.odds >= 0:
             raise UsageError(f"odds is {self.odds}", allowed="0 or more")
 
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return (self.teacher,) if self.form == "dpo" else ()
+    def needs(self) -> Needs:
+        return Needs(packing="pairs", teachers=(self.teacher,) if self.form == "dpo" else ())
 
     def bind(self, start: Start, load: Callable[[str], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
         """Errors: UsageError at a row that does not hold whole pairs; where the reference's vocabulary is another."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
 from graft.core.tally import Tally
+from graft.objectives.contract import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,9 +39,8 @@ class Selective:
         if not 0 < self.share <= 1:
             raise UsageError(f"share is {self.share}", allowed="more than 0 and at most 1")
 
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return (self.reference,) if self.share < 1 else ()
+    def needs(self) -> Needs:
+        return Needs(teachers=(self.reference,) if self.share < 1 else ())
 
     def bind(self, start: Start, load: Callable[[str], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
         """Errors: UsageError at the first batch where the reference's vocabulary is another."""

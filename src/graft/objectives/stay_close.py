@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
 from graft.core.tally import Tally
+from graft.objectives.contract import Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +35,8 @@ class StayClose:
         if not self.leash >= 0:
             raise UsageError(f"leash is {self.leash}", allowed="0 or more (nats of drift weighed against nats of loss)")
 
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return (self.teacher,) if self.leash else ()
+    def needs(self) -> Needs:
+        return Needs(teachers=(self.teacher,) if self.leash else ())
 
     def bind(self, start: Start, load: Callable[[str], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
         """Errors: UsageError at the first batch where the teacher's vocabulary is another."""

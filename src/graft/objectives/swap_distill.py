@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from graft.core.errors import UsageError
 from graft.core.settings import check_choices
 from graft.core.tally import Tally
+from graft.objectives.contract import CachedTeacher, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,14 +52,12 @@ class SwapDistill:
         if self.top_k < 0:
             raise UsageError(f"top_k is {self.top_k}", allowed="a number of words, or 0 for the whole vocabulary")
 
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return (self.teacher,) if self.weight and not self.top_k else ()
-
-    @property
-    def consults(self) -> tuple[str, int, float] | None:
-        """(teacher, words, temperature) of the shortlists to be kept before the first step."""
-        return (self.teacher, self.top_k, self.temperature) if self.weight and self.top_k else None
+    def needs(self) -> Needs:
+        if not self.weight:
+            return Needs()
+        if self.top_k:
+            return Needs(cached_teacher=CachedTeacher(self.teacher, self.top_k, self.temperature))
+        return Needs(teachers=(self.teacher,))
 
     def bind(self, start: Start, load: Callable[[str], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
         """With shortlists at the start no teacher is opened.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -166,10 +166,8 @@ def score_tests(fitted: Any, tests: Trials, file_T: Sequence[str]) -> HoldOut:
 
 def without_draws(law: Any) -> Any:
     """The law with the bootstrap of its fitting switched off, which a prediction does not need."""
-    fitting = getattr(law, "fitting", None)
-    if is_dataclass(fitting) and not isinstance(fitting, type) and hasattr(fitting, "draws"):
-        return replace(law, fitting=replace(fitting, draws=0))
-    return law
+    settings = {one.name: getattr(law, one.name) for one in fields(law)}
+    return replace(law, fitting=replace(settings["fitting"], draws=0)) if "fitting" in settings else law
 
 
 def mean_of(told: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -12,8 +12,8 @@ import numpy as np
 from graft.core.errors import UsageError, nearest
 from graft.core.settings import build_plugin, to_json
 from graft.core.shelf import Shelf, plugin_name
-from graft.fitting.fitted import fitted_from_json
 from graft.fitting.trials import Trials
+from graft.laws.contract import fitted_from_json, law_needs
 from graft.solving.reach import Beyond, Reach
 from graft.solving.saved_law import BadLaw, check_saved
 
@@ -64,9 +64,12 @@ class LawFile:
         residual_T = np.log(fitted.predict(trials) / trials.loss_T)
         free = max(1, len(trials) - len(fitted.constants))
         noise = math.sqrt(float(np.square(residual_T).sum()) / free)
-        needless = (*law.reads, *getattr(law, "fits_by", ()))
+        needs = law_needs(law)
+        needless = (*needs.columns, *needs.fit_only)
         also = tuple(noun for noun in trials.columns if noun not in needless)
-        columns = swapped({noun: trials.columns[noun] for noun in (*law.reads, *also) if noun != "weights"}, ratio_of)
+        columns = swapped(
+            {noun: trials.columns[noun] for noun in (*needs.columns, *also) if noun != "weights"}, ratio_of
+        )
         reach = Reach.of(columns, trials.weights_TK, trials.domains)
         return cls(law, fitted, reach, ratio_of, noise, base_loss, trials.domains, also)
 
@@ -77,7 +80,7 @@ class LawFile:
     @property
     def reads(self) -> tuple[str, ...]:
         """The columns it needs beside the shares of domains."""
-        return (*(noun for noun in self.law.reads if noun != "weights"), *self.also)
+        return (*(noun for noun in law_needs(self.law).columns if noun != "weights"), *self.also)
 
     def to_json(self) -> dict[str, Any]:
         return {

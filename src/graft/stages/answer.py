@@ -15,6 +15,7 @@ from graft.core.artifact import Artifact, Draft, Store
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.kind import WORDS, kind_of
+from graft.core.notes import tell_notes
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.embedded import quiz
@@ -23,7 +24,6 @@ from graft.readers.suite import Choosing, missing
 from graft.stages.asked import Asked, find_suites
 from graft.stages.part import Part, join_parts, notes_of
 from graft.stages.settle_precision import recorded, settle_here
-from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:
     from graft.tensors.model import Model

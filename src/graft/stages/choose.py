@@ -16,6 +16,7 @@ from graft.core.settings import to_json
 from graft.core.shelf import Shelf, plugin_name
 from graft.fitting.fitted import Fitted
 from graft.fitting.trials import Trials
+from graft.laws.contract import law_needs
 from graft.laws.head_start import HeadStart
 from graft.laws.replay import Replay
 from graft.solving.law_file import as_json
@@ -122,7 +123,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
             for source, law in fitted.items()
         }
         notes += [f"{name}, {source} law: {words}" for source, law in fitted.items() for words in law.warnings]
-        drift = getattr(settings.general_law, "drift", "")
+        drift = law_needs(settings.general_law).forgetting
         candidates += _candidates(name, fitted, drift, base, tokens, budget, available, settings)
     best = min(candidates, key=lambda one: one.reached)
     notes += [*_bold(best, base, budget), *_beyond(best, pilots)]

@@ -18,13 +18,13 @@ from graft.core.errors import FaultError, UsageError
 from graft.core.features import Features, write_features
 from graft.core.golden import golden_order
 from graft.core.kind import WORDS, kind_of
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.readers.piece import UNREAD_KIND
 from graft.stages.ingest import TABLE
 from graft.stages.settle_precision import recorded, settle_here
-from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:
     from graft.tensors.model import Model

@@ -13,12 +13,13 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.evidence import write_evidence
 from graft.core.measuring import STANDALONE
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.core.shards import TokenSource
 from graft.stages.settle_precision import recorded, settle_here
-from graft.stages.tell import by_place, tell_notes
+from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from graft.tensors.model import Model
     from graft.tensors.scoring import Choice, Scored
-
-ROW_TOKENS = 8192  # tokens scored at once
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def evaluate(model: Base, tokens: Artifact, settings: Evaluate = Evaluate(), *, 
 
 def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, window: int) -> None:
     from graft.tensors.faults import enough_memory
-    from graft.tensors.scoring import choose_documents, gather, score_documents
+    from graft.tensors.scoring import ROW_TOKENS, choose_documents, gather, score_documents
     from graft.tensors.verify import check_ids
     from graft.tensors.weights import open_model
 

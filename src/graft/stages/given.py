@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import MANIFEST, Artifact, Store
+from graft.core.artifact import Artifact, Store
 from graft.core.errors import UsageError, nearest
+from graft.core.manifest import MANIFEST
 from graft.core.mark import ARTIFACT, entries_of
 
 SUMMARY, PAGE, MODEL = "summary.json", "report.html", "model"

@@ -18,7 +18,10 @@ from graft.core.errors import FaultError, UsageError
 from graft.core.family import Family, made_as
 from graft.core.fingerprint import Fingerprints, Unread
 from graft.core.mark import MEMORY
+from graft.core.settings import build_plugin
 from graft.core.shards import TokenSource
+from graft.core.shelf import Shelf
+from graft.objectives.contract import objective_needs
 from graft.stages.tokenize import sources
 from graft.tensors.places import Places
 from graft.tensors.sampler import Sampler
@@ -98,7 +101,7 @@ class Leg:
         """
         self._there()
         said = self.run.manifest["settings"]
-        objective = _plugin(said["objective"])
+        objective = build_plugin(Shelf("objectives"), said["objective"])
         mixture = {name: share for name, share in self.run.facts["mixture"].items() if name in self.sources}
         made = Sampler(
             self.sources,
@@ -106,7 +109,7 @@ class Leg:
             window=self.window,
             rows=self.rows,
             seed=int(said["seed"]),
-            packing=getattr(objective, "packing", said.get("packing", "stream")),
+            packing=objective_needs(objective).packing or said.get("packing", "stream"),
         )
         self._compare(made)
         return made
@@ -249,13 +252,6 @@ def model_print(artifact: Artifact, memory: Fingerprints) -> str:
         return Base(artifact.name, artifact / "model").fingerprint(memory)
     except (Unread, OSError, UsageError):
         return ""
-
-
-def _plugin(said: Any) -> Any:
-    """The class of a plug-in as a manifest has it: {name: settings}."""
-    from graft.core.shelf import Shelf
-
-    return Shelf("objectives").load(str(next(iter(said))))
 
 
 def _counts(tokens: dict[str, int]) -> str:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from graft.core.artifact import Artifact, Draft, Meet, Store
 from graft.core.errors import UsageError
 from graft.core.measuring import SCORE_TO_TRAIN
+from graft.core.notes import tell_notes
 from graft.core.progress import Progress, clock
 from graft.core.ranks import num_ranks, rank
 from graft.core.runtime import computed
-from graft.stages.evaluate import ROW_TOKENS, Evaluate
-from graft.stages.measured import Demand
-from graft.stages.tell import by_place, tell_notes
+from graft.stages.measured import Demand, Scoring
+from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
 from graft.stages.training import Training
 
@@ -119,7 +119,7 @@ def measure_speed(
     runs: Mapping[str, Training],
     limit: Limit,
     demand: Callable[[int], Demand],
-    scoring: Evaluate | None,
+    scoring: Scoring | None,
     meet: Meet,
     store: Store,
 ) -> Artifact:
@@ -150,7 +150,7 @@ def _build(
     runs: Mapping[str, Training],
     limit: Limit,
     demand: Callable[[int], Demand],
-    scoring: Evaluate | None,
+    scoring: Scoring | None,
 ) -> None:
     from graft.tensors.parallel import agreed, everyone, gathered
 
@@ -263,9 +263,9 @@ def _step_seconds(run: Run, training: Training, rows: int) -> float:
     return statistics.median(taken[1:] or taken)
 
 
-def _score_rate(training: Training, scoring: Evaluate) -> float:
+def _score_rate(training: Training, scoring: Scoring) -> float:
     """Tokens per second of scoring test text, its first rows left out where there are more."""
-    from graft.tensors.scoring import choose_documents, score_documents
+    from graft.tensors.scoring import ROW_TOKENS, choose_documents, score_documents
     from graft.tensors.weights import open_model
 
     base = training.base

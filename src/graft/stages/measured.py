@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from graft.core.artifact import Artifact
 from graft.core.measuring import SCORE_TO_TRAIN, Reading, in_words, scored_tokens, settle
+from graft.core.notes import tell_notes
+from graft.core.runtime import Precision
 from graft.core.shards import TokenSource
-from graft.stages.tell import tell_notes
 from graft.stages.tokenize import sources
-
-if TYPE_CHECKING:
-    from graft.stages.train import TrainingShape
+from graft.stages.train_settings import TrainingShape
 
 WORDS = {
     "test": "{split} text",
@@ -21,6 +20,15 @@ WORDS = {
     "pilot": "validation text in pilots",
     "line": "validation text on the way back",
 }
+
+
+class Scoring(Protocol):
+    """What of the settings of scoring decides how fast it is."""
+
+    @property
+    def window(self) -> int | None: ...
+    @property
+    def precision(self) -> Precision: ...
 
 
 @dataclass(frozen=True)

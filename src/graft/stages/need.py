@@ -10,7 +10,7 @@ from graft.core.errors import UsageError
 from graft.core.measuring import LOOK, TEST, WANTED, Reading, num_looks, settle
 from graft.core.split import Split
 from graft.readers.part import Part
-from graft.stages.train import PASSES, Train
+from graft.stages.train_settings import PASSES, Train
 
 Wanted = int | Literal["auto", "all"]  # tokens of general text that a job reads
 BYTES_PER_TOKEN = 5.0  # of text; more than most have, so that what is read suffices

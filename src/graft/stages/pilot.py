@@ -18,7 +18,8 @@ from graft.core.shelf import Shelf, plugin_name
 from graft.fitting.trials import Trials
 from graft.objectives.causal import Causal
 from graft.schedules.constant import Constant
-from graft.stages.train import Train, TrainingShape, train
+from graft.stages.train import train
+from graft.stages.train_settings import Train, TrainingShape
 
 FEWEST_STEPS = 4  # of a pilot: with fewer there is nothing to fit
 

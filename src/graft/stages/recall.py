@@ -19,12 +19,12 @@ from graft.core.encoder import Encoder
 from graft.core.errors import UsageError
 from graft.core.kind import WORDS, kind_of
 from graft.core.ledger import Amount
+from graft.core.notes import tell_notes
 from graft.core.runtime import Precision, computed
 from graft.core.settings import check_choices
 from graft.readers.piece import piece
 from graft.stages.ingest import TABLE
 from graft.stages.settle_precision import settle_here
-from graft.stages.tell import tell_notes
 
 if TYPE_CHECKING:
     from graft.tensors.draws import Draws

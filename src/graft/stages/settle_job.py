@@ -13,7 +13,8 @@ from graft.stages.evaluate import Evaluate
 from graft.stages.measure_speed import Limit
 from graft.stages.measured import Demand, settle_limits
 from graft.stages.tokenize import sources
-from graft.stages.train import Train, fit_minutes, most_tokens, trainable_tokens
+from graft.stages.train import fit_minutes
+from graft.stages.train_settings import Train, most_tokens, trainable_tokens
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,16 @@ from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.files import write_whole
 from graft.core.named_tokens import GENERATION
+from graft.core.notes import tell_notes
 from graft.core.runtime import Computed, computed
 from graft.core.shards import TokenSource
 from graft.core.weight_files import read_json
 from graft.stages.settle_precision import recorded
-from graft.stages.tell import by_place, tell_notes
+from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
+from graft.stages.train_settings import Train, TrainingShape, peak_rate
 
 if TYPE_CHECKING:
-    from graft.stages.train import Train, TrainingShape
     from graft.tensors.model import Model
     from graft.tensors.run import Run
     from graft.tensors.sampler import Sampler
@@ -100,8 +101,6 @@ class Training:
     @property
     def notes_from_base(self) -> dict[str, Any]:
         """What is handed on of how the base was trained; it lies beside the weights and is no part of them."""
-        from graft.stages.train import peak_rate
-
         return {"peak_lr": peak_rate(self.base), "tokens": int(self.base.training_notes.get("tokens") or 0)}
 
     def open(self, folder: Path) -> tuple[Run, list[str]]:

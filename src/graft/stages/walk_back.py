@@ -21,7 +21,6 @@ from graft.core.progress import Progress
 from graft.core.runtime import Precision, computed
 from graft.core.shards import TokenSource
 from graft.core.tally import Tally
-from graft.stages.evaluate import ROW_TOKENS
 from graft.stages.settle_precision import settle_here
 from graft.stages.tell import by_place
 from graft.stages.tokenize import sources
@@ -144,6 +143,8 @@ def _build(draft: Draft, base: Base, trained: Artifact, tokens: Artifact, budget
         model = model_at(share)
         progress.note = f"at {share:.0%} of the way"
         with by_place(tokens):
+            from graft.tensors.scoring import ROW_TOKENS
+
             rows = max(1, ROW_TOKENS // window)
             return {
                 name: nats_by_document(

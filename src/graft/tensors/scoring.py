@@ -20,6 +20,7 @@ from graft.tensors.model import Model
 from graft.tensors.rows import Piece, best_fit
 from graft.tensors.sampler import pack
 
+ROW_TOKENS = 8192  # tokens scored at once
 BLOCK = 4096  # pieces packed together
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
+from graft.tunings.contract import Needs
 
 if TYPE_CHECKING:
     from graft.tensors.model import Model
@@ -21,9 +22,10 @@ class BlockExpansion:
     blocks). What it costs stays: every later token passes through the new blocks too.
     """
 
-    reshapes: ClassVar[bool] = True  # the outcome has not the base's weights
-
     blocks: int = 2  # how many are inserted, at most as many as there are
+
+    def needs(self) -> Needs:
+        return Needs(reshapes=True)
 
     def __post_init__(self) -> None:
         if self.blocks < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graft.tunings.contract import Needs
 from graft.tunings.lora import Lora
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class Dora:
 
     def __post_init__(self) -> None:
         Lora(self.rank, self.alpha, self.dropout)  # its errors are ours
+
+    def needs(self) -> Needs:
+        return Needs(dropout=self.dropout)
 
     def apply(self, model: Model) -> Model:
         from graft.tensors.adapters import add_lora

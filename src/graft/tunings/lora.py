@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
+from graft.tunings.contract import Needs
 
 if TYPE_CHECKING:
     from graft.tensors.model import Model
@@ -36,6 +37,9 @@ class Lora:
             raise UsageError(f"rank is {self.rank} and alpha {self.alpha:g}", allowed="1 or more, and more than 0")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout is {self.dropout}", allowed="a share, 0 or more and below 1")
+
+    def needs(self) -> Needs:
+        return Needs(dropout=self.dropout)
 
     def apply(self, model: Model) -> Model:
         from graft.tensors.adapters import add_lora

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from graft.core.errors import UsageError
+from graft.tunings.contract import Needs
 from graft.tunings.lora import Lora
 
 if TYPE_CHECKING:
@@ -38,15 +39,14 @@ class OLora:
         if self.leash < 0:
             raise UsageError(f"leash is {self.leash}", allowed="0 or more")
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Folders whose content decides the outcome: the train stage makes them part of the run's identity."""
-        return self.earlier if self.leash else ()
+    def needs(self) -> Needs:
+        return Needs(
+            adapters=self._read, placeless=replace(self, earlier=()) if self.earlier else None, dropout=self.dropout
+        )
 
     @property
-    def anywhere(self) -> OLora:
-        """Itself without where the earlier adapters lie: their content is known by itself."""
-        return replace(self, earlier=())
+    def _read(self) -> tuple[str, ...]:
+        return self.earlier if self.leash else ()
 
     def apply(self, model: Model) -> Model:
         """Errors: as LoRA's; UsageError where an earlier adapter has no layer in common with this one, or of another
@@ -54,7 +54,7 @@ class OLora:
         from graft.tensors.adapters import factors_against, orthogonality
 
         self._lora.apply(model)
-        pairs = [pair for folder in self.reads for pair in factors_against(model, folder)]
+        pairs = [pair for folder in self._read for pair in factors_against(model, folder)]
         if pairs:
             model.penalties.append(orthogonality(pairs, self.leash))
         return model

@@ -6,10 +6,11 @@ import os.path
 import re
 from pathlib import Path
 
-from graft.core.artifact import MANIFEST, Artifact, Store
+from graft.core.artifact import Artifact, Store
 from graft.core.base import EMBEDDED, Base
 from graft.core.errors import UsageError
 from graft.core.family import Family, made_as
+from graft.core.manifest import MANIFEST
 from graft.core.mark import entries_of
 from graft.stages.legs import with_model
 
