@@ -73,6 +73,7 @@ def batches_of(size: Size, num: int, pieces: int) -> list[Any]:
 def stepper(size: Size, batches: list[Any], micro_rows: int, objective: str = "causal") -> Iterator[Any]:
     from graft.core.base import Base
     from graft.core.shelf import Shelf
+    from graft.tensors.decoder import Decoder
     from graft.tensors.loop import Pace, run
     from graft.tensors.model import Model
     from graft.tensors.run import adamw
@@ -80,9 +81,9 @@ def stepper(size: Size, batches: list[Any], micro_rows: int, objective: str = "c
 
     def frozen(_: str) -> Model:
         hf = fresh_model(size).eval().requires_grad_(False)
-        return Model(hf, precision="bf16")
+        return Model(hf, reading=Decoder(), precision="bf16")
 
-    model = Model(fresh_model(size), precision="bf16")
+    model = Model(fresh_model(size), reading=Decoder(), precision="bf16")
     model.hf.train()
     start = Start(Base("drawn", Path()), {}, list(Rows.names), size.window, micro_rows, seed=0)
     loss = Shelf("objectives").load(objective)().bind(start, frozen)

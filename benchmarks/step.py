@@ -61,12 +61,13 @@ MEMORY_TARGET = 0.65  # our peak over the Trainer's, at most
 
 def run_graft(size: Size, batches: list[Batch], clock: Clock, micro_rows: int = 0) -> list[float]:
     from graft.objectives.causal import Causal
+    from graft.tensors.decoder import Decoder
     from graft.tensors.loop import Pace, run
     from graft.tensors.model import Model
     from graft.tensors.run import adamw
     from graft.tensors.verify import verify
 
-    model = Model(fresh_model(size), precision=size.precision)
+    model = Model(fresh_model(size), reading=Decoder(), precision=size.precision)
     verify(model, batches[0])
     model.hf.train()
     loss = Causal().bind(None, lambda _: model)  # type: ignore[arg-type] - needs no start

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
+from graft.tensors.decoder import Decoder
 from graft.tensors.model import Model
 from graft.tunings.dora import Dora
 from graft.tunings.ia3 import Ia3
@@ -19,7 +20,7 @@ SIZES = {
 
 def tiny(config) -> Model:
     torch.manual_seed(1)
-    return Model(AutoModelForCausalLM.from_config(config(**SIZES)), precision="fp32")
+    return Model(AutoModelForCausalLM.from_config(config(**SIZES)), reading=Decoder(), precision="fp32")
 
 
 @pytest.mark.parametrize(

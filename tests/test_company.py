@@ -14,8 +14,8 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from graft.tensors import attention
-from graft.tensors.company import longest_text, rope_switch, switches
 from graft.tensors.endings import Ending, EndingScorer
+from graft.tensors.lengths import longest_text, rope_switch, switches
 from graft.tensors.model import Model
 from graft.tensors.nats import score, weighted_sums
 from graft.tensors.sampler import pack

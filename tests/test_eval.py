@@ -30,7 +30,8 @@ from graft.gate import check_gate, reach, read_conditions
 from graft.jobs.benchmark import Benchmark
 from graft.readers.question import FORMS, Refused, question_of
 from graft.readers.suite import Choosing, read_tasks, suite_files
-from graft.stages.answer import Answer, answer
+from graft.stages.answer import answer
+from graft.stages.answer_settings import Answer
 from graft.stages.grade import Grade, grade, number_keys, summarize
 from graft.stages.graded import Graded, items_of
 from graft.stages.verdict import named

@@ -39,6 +39,7 @@ from graft.stages.train import train
 from graft.stages.train_settings import Train
 from graft.tensors.batch import Batch
 from graft.tensors.checkpoints import changing
+from graft.tensors.decoder import Decoder
 from graft.tensors.model import Model
 from graft.tensors.nats import weighted_sums
 from graft.tensors.new_rows import grow_rows
@@ -447,7 +448,11 @@ def test_a_configuration_that_names_a_later_token_moves_the_first_new_one(world,
 
 def small(tied: bool) -> Model:
     torch.manual_seed(4)
-    model = Model(LlamaForCausalLM(LlamaConfig(vocab_size=50, **SMALL, tie_word_embeddings=tied)), precision="fp32")
+    model = Model(
+        LlamaForCausalLM(LlamaConfig(vocab_size=50, **SMALL, tie_word_embeddings=tied)),
+        reading=Decoder(),
+        precision="fp32",
+    )
     grow_rows(model, {50: [1, 2], 51: [3, 4, 5], 52: [6]}, "mean", 0)
     return model
 
@@ -516,7 +521,7 @@ def test_a_checkpoint_brings_new_rows_back():
 def test_where_new_rows_begin():
     model = small(True)
     assert NewRows(first=52).apply(model).hf.graft_rows.rows[0].shape == (1, 32)
-    never = Model(LlamaForCausalLM(LlamaConfig(vocab_size=50, **SMALL)), precision="fp32")
+    never = Model(LlamaForCausalLM(LlamaConfig(vocab_size=50, **SMALL)), reading=Decoder(), precision="fp32")
     with pytest.raises(UsageError, match="not extended") as caught:
         NewRows().apply(never)
     assert "graft_extended_from" in str(caught.value) and "extend the model first" in str(caught.value)

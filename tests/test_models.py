@@ -25,6 +25,7 @@ from graft.stages.initialize import Initialize, initialize
 from graft.stages.train import train
 from graft.stages.train_settings import Train
 from graft.tensors import model as models
+from graft.tensors.decoder import Decoder
 from graft.tensors.model import Model
 from graft.tensors.weights import open_model
 
@@ -205,7 +206,7 @@ def test_a_token_that_never_occurs_needs_no_embedding(world, tmp_path):
 
 
 def test_flash_attention_is_for_16_bits(monkeypatch):
-    model = Model(AutoModelForCausalLM.from_config(CONFIGS["gpt2"]()), precision="bf16")
+    model = Model(AutoModelForCausalLM.from_config(CONFIGS["gpt2"]()), reading=Decoder(), precision="bf16")
     monkeypatch.setattr(models, "is_flash_attn_2_available", lambda: True)
     monkeypatch.setattr(Model, "device", torch.device("cuda"))
     assert model._attention("auto") == "flash_attention_2"

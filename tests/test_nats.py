@@ -13,6 +13,7 @@ from graft.core.errors import FaultError, UsageError
 from graft.tensors import head as heads
 from graft.tensors import nats
 from graft.tensors.batch import Batch
+from graft.tensors.decoder import Decoder
 from graft.tensors.divergence import Divergence, Shortlist, Teacher
 from graft.tensors.head import Head
 from graft.tensors.model import Model, OwnHead
@@ -257,7 +258,7 @@ def tiny(config: transformers.PreTrainedConfig) -> Model:
     for parameter in hf.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
-    return Model(hf, precision="fp32")
+    return Model(hf, reading=Decoder(), precision="fp32")
 
 
 def rows() -> Batch:
@@ -324,7 +325,7 @@ class Odd(transformers.LlamaForCausalLM):
 def test_unknown_arithmetic_falls_back_to_the_models_own_logits() -> None:
     config = transformers.LlamaConfig(**WIDE, **IDS)
     torch.manual_seed(0)
-    model, batch = Model(Twisted(config), precision="fp32"), rows()
+    model, batch = Model(Twisted(config), reading=Decoder(), precision="fp32"), rows()
     verify(model, batch)
     assert ["llama: its logits are not those of its head as we read it" in note for note in model.notes] == [True]
     assert isinstance(model.head, OwnHead)
@@ -344,6 +345,6 @@ def test_unknown_arithmetic_falls_back_to_the_models_own_logits() -> None:
 
 def test_a_model_without_a_head_on_its_hidden_states_is_refused() -> None:
     torch.manual_seed(0)
-    model = Model(Odd(transformers.LlamaConfig(**WIDE, **IDS)), precision="fp32")
+    model = Model(Odd(transformers.LlamaConfig(**WIDE, **IDS)), reading=Decoder(), precision="fp32")
     with pytest.raises(FaultError, match="the logits of llama cannot be computed from its last hidden states"):
         verify(model, rows())

@@ -21,6 +21,7 @@ from graft.objectives.selective import Selective
 from graft.objectives.stay_close import StayClose
 from graft.objectives.swap_distill import SwapDistill
 from graft.tensors.batch import Batch
+from graft.tensors.decoder import Decoder
 from graft.tensors.model import Model
 
 B, T, V = 4, 24, 37
@@ -41,7 +42,7 @@ def tiny(seed: int, vocabulary: int = V) -> Model:
     for parameter in hf.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
-    return Model(hf, precision="fp32")
+    return Model(hf, reading=Decoder(), precision="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from transformers.masking_utils import sdpa_mask
 from graft.tensors import attention as pieces
 from graft.tensors import fused as blocks
 from graft.tensors.batch import Batch
+from graft.tensors.decoder import Decoder
 from graft.tensors.model import Model
 from graft.tensors.nats import score, weighted_sums
 from graft.tensors.verify import verify
@@ -52,7 +53,7 @@ def build(name: str, attention: str = "auto") -> Model:
     for parameter in hf.parameters():  # larger than the usual start, or every loss would be log V
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.2)
-    return Model(hf, precision="fp32", attention=attention)
+    return Model(hf, reading=Decoder(), precision="fp32", attention=attention)
 
 
 def packed() -> Batch:
@@ -144,7 +145,10 @@ def test_a_document_does_not_see_its_neighbours(name: str, attention: str) -> No
 def test_nor_under_dropout() -> None:
     config = CONFIGS["gpt2"]()
     config.attn_pdrop = 0.5
-    model, batch = Model(transformers.GPT2LMHeadModel(config), precision="fp32", attention=pieces.NAME), packed()
+    model, batch = (
+        Model(transformers.GPT2LMHeadModel(config), reading=Decoder(), precision="fp32", attention=pieces.NAME),
+        packed(),
+    )
     model.hf.train()
     tokens_BT = batch.tokens_BT.clone()
     tokens_BT[0, :7] = (tokens_BT[0, :7] + 11) % V
@@ -200,7 +204,7 @@ def test_verify_finds_what_does_not_pack(config: transformers.PreTrainedConfig) 
     for parameter in hf.parameters():
         if parameter.dim() == 2:
             torch.nn.init.normal_(parameter, std=0.2)
-    model = Model(hf, precision="fp32")
+    model = Model(hf, reading=Decoder(), precision="fp32")
     verify(model, packed())
     assert [f"{config.model_type}: packed pieces see each other" in note for note in model.notes] == [True]
     assert not model.packs

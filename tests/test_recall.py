@@ -33,7 +33,7 @@ from graft.stages.recall import SAMPLED, Recall, cache_bytes, check_sampled, rec
 from graft.stages.tokenize import tokenize
 from graft.stages.train_settings import Train
 from graft.tensors.draws import Draws, read_drawn
-from graft.tensors.model import Model
+from graft.tensors.load import load_model
 from graft.tensors.nats import score
 from graft.tensors.sampler import pack
 from graft.tensors.sampling import Drawing, Drawn, cache_error, can_cache, draw_documents, uniforms
@@ -103,7 +103,7 @@ def test_what_is_recorded_is_what_the_model_says(embedded):
     """Golden: nats noted token by token, through the cache, are those of one plain pass and of graft's own scoring."""
     drawn = draw_documents(embedded, drawing(100), numbers(16, 100))
     assert len(set(drawn.length_R.tolist())) > 1  # some end by themselves, so that rows were taken out
-    model = Model.load(EMBEDDED["embedded"], precision="fp32")
+    model = load_model(EMBEDDED["embedded"], precision="fp32")
     totals = []
     for one in drawn:
         ids = torch.tensor([0, *one.tokens_T.tolist()])

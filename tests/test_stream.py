@@ -42,10 +42,10 @@ from graft.methods.stay_close import StayClose
 from graft.objectives.denoise import Denoise
 from graft.objectives.stay_close import StayClose as Leash
 from graft.recipe import read_recipe
-from graft.stages.answer import Answer
+from graft.stages.answer_settings import Answer
 from graft.stages.curate import Curate
 from graft.stages.evaluate import Evaluate
-from graft.stages.judge import Judge
+from graft.stages.stream_settings import Judge
 from graft.stages.train_settings import Train
 from graft.stream_metrics.backward_transfer import BackwardTransfer
 from graft.stream_metrics.forgetting import Forgetting

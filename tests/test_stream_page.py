@@ -30,7 +30,8 @@ from graft.page.matrices import head, heat_maps, metrics, ranked
 from graft.page.ruler import Ruler
 from graft.page.streamed import render_stream
 from graft.stages.evaluate import Evaluate
-from graft.stages.judge import Judge, summarize
+from graft.stages.judge import summarize
+from graft.stages.stream_settings import Judge
 from graft.stages.train_settings import Train
 
 

@@ -17,7 +17,7 @@ from graft.readers.answer_key import NoKey, options_of, right_one, without_lette
 from graft.readers.question import Question, Refused, question_of
 from graft.readers.roles import read_fields
 from graft.readers.suite import Choosing, read_tasks, suite_files
-from graft.stages.answer import Answer
+from graft.stages.answer_settings import Answer
 from graft.stages.habits import Habits
 
 TEXTS = ["red", "green", "blue", "grey"]

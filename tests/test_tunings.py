@@ -44,6 +44,7 @@ from graft.stages.train_settings import Train
 from graft.tensors import run as module
 from graft.tensors.adapters import Adapter, orthogonality, read_factors
 from graft.tensors.batch import Batch
+from graft.tensors.decoder import Decoder
 from graft.tensors.loop import Pace, run
 from graft.tensors.model import Model
 from graft.tensors.named import fits
@@ -80,7 +81,7 @@ every = pytest.mark.parametrize("tuning", EVERY, ids=lambda one: repr(one)[:60])
 def tiny(config, **changes) -> Model:
     """A small random model of a type, in float32."""
     torch.manual_seed(1)
-    model = Model(AutoModelForCausalLM.from_config(config(**(SIZES | changes))), precision="fp32")
+    model = Model(AutoModelForCausalLM.from_config(config(**(SIZES | changes))), reading=Decoder(), precision="fp32")
     model.hf.eval()
     return model
 

@@ -665,7 +665,7 @@ def streamed(world: World, tmp_path_factory) -> tuple[Store, Artifact]:
     from graft.methods.naive import Naive
     from graft.methods.replay import Replay
     from graft.stages.evaluate import Evaluate
-    from graft.stages.judge import Judge
+    from graft.stages.stream_settings import Judge
     from graft.stages.train_settings import Train
 
     root = tmp_path_factory.mktemp("streamed")
@@ -754,7 +754,8 @@ def test_the_terminal_shows_a_stream_line_by_line(streamed):
 
 def test_the_answers_of_a_run_s_model_lead_to_its_text(made):
     """Evidence of no text of its own: what it was made from is the run, and the run has a corpus."""
-    from graft.stages.answer import Answer, answer
+    from graft.stages.answer import answer
+    from graft.stages.answer_settings import Answer
 
     asked = answer(
         Base(made.run.name, made.run / "model"), ("embedded:quiz",), Answer(limit=4), store=made.store

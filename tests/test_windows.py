@@ -13,7 +13,8 @@ import transformers
 from graft.core.base import Base
 from graft.core.errors import UsageError
 from graft.core.families import family_of, window_of
-from graft.tensors.company import longest_text
+from graft.tensors.decoder import Decoder
+from graft.tensors.lengths import longest_text
 from graft.tensors.model import Model
 from graft.tensors.sampler import pack
 
@@ -70,7 +71,7 @@ def test_neither_torch_nor_transformers_is_loaded():
 
 def test_a_table_that_ends_is_named_in_words():
     config = transformers.GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=16)
-    model = Model(transformers.GPT2LMHeadModel(config), precision="fp32")
+    model = Model(transformers.GPT2LMHeadModel(config), reading=Decoder(), precision="fp32")
     row = pack([[np.arange(20)]], [0], 19)
     with pytest.raises(UsageError, match="gpt2 has no place for a token or a position in rows of 19 tokens") as caught:
         model.hidden(row)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from graft.jobs.versus import Versus
     from graft.page.facts import Materials
     from graft.recipe import read_recipe
-    from graft.stages.answer import Answer, answer
+    from graft.stages.answer import answer
+    from graft.stages.answer_settings import Answer
     from graft.stages.choose import Choose, choose
     from graft.stages.compare import Compare, compare
     from graft.stages.consult import Consult, consult
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from graft.stages.grade import Grade, grade
     from graft.stages.ingest import Ingest, ingest
     from graft.stages.initialize import Initialize, initialize
-    from graft.stages.judge import Judge, judge
+    from graft.stages.judge import judge
     from graft.stages.liken import Liken, liken
     from graft.stages.lr_range import RangeTest
     from graft.stages.pilot import Pilots, pilot
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from graft.stages.present import Present, present
     from graft.stages.recall import Recall, recall
     from graft.stages.report import Report, report
+    from graft.stages.stream_settings import Judge
     from graft.stages.tokenize import Tokenize, tokenize
     from graft.stages.train import train
     from graft.stages.train_settings import Train

@@ -15,9 +15,9 @@ from graft.jobs.stream import Stream
 from graft.methods.joint import Joint
 from graft.methods.naive import Naive
 from graft.methods.replay import Replay
-from graft.stages.judge import Judge
 from graft.stages.quizzed import Quizzed
 from graft.stages.standing import Learned, Standing, Taken
+from graft.stages.stream_settings import Judge
 
 NAMES = ("law", "chemistry", "sums", "medicine", "patents")
 FEW = (Naive(), Replay(0.1), Joint())

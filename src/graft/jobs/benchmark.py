@@ -11,7 +11,8 @@ from graft.core.errors import UsageError
 from graft.core.outlet import check_out, put_out
 from graft.core.windows import check_windows
 from graft.jobs.adapt import Outcome
-from graft.stages.answer import Answer, answer
+from graft.stages.answer import answer
+from graft.stages.answer_settings import Answer
 from graft.stages.find_base import find_base
 from graft.stages.grade import Grade, grade, number_keys
 from graft.stages.graded import Graded

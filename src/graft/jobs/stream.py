@@ -31,19 +31,21 @@ from graft.methods.replay import Replay
 from graft.methods.stay_close import StayClose
 from graft.objectives.contract import check_objective
 from graft.readers.part import Part
-from graft.stages.answer import Answer, answer
+from graft.stages.answer import answer
+from graft.stages.answer_settings import Answer
 from graft.stages.asked import find_suites
 from graft.stages.curate import Curate, curate
 from graft.stages.evaluate import Evaluate, evaluate
 from graft.stages.find_base import find_base
 from graft.stages.heritage import heritage, read_before
 from graft.stages.ingest import Ingest, ingest
-from graft.stages.judge import Judge, judge, stream_keys
+from graft.stages.judge import judge, stream_keys
 from graft.stages.measure_speed import Limit
 from graft.stages.measured import Demand, settle_limits
 from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
 from graft.stages.settle_precision import settle_precision
 from graft.stages.standing import Learned, Taken
+from graft.stages.stream_settings import Judge
 from graft.stages.tokenize import Tokenize, sources, tokenize
 from graft.stages.train import fit_minutes, train
 from graft.stages.train_settings import Sized, Train, TrainingShape, most_tokens, trainable_tokens

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from graft.core.errors import UsageError
+from graft.core.phrases import listed, said
 from graft.embedded import quiz
 from graft.embedded.text import SCHEME
 from graft.readers import question, suite
 from graft.readers.question import Refused
 from graft.readers.suite import Choosing, SuiteFile, Task, missing, read_tasks, suite_files, tasks_of
+from graft.stages.answer_settings import Answer
 
 if TYPE_CHECKING:
-    from graft.stages.answer import Answer
     from graft.stages.harness import HarnessTask
 
 YAML = (".yaml", ".yml")
-MANY_NAMED = 5  # places that a note names
 T = TypeVar("T")
 TO_ALL = ("limit", "shots", "window", "precision")  # settings that tasks of lm-eval heed too
 
@@ -156,12 +156,3 @@ def _once(found: Sequence[T], keys: Sequence[object]) -> tuple[list[T], list[T]]
 
 def _is_path(name: str) -> bool:
     return "/" in name or name.startswith(("~", ".")) or Path(name).suffix.lower() in (*suite.SUFFIXES, ".gz", ".zst")
-
-
-def listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MANY_NAMED} more" if len(names) > MANY_NAMED else ""
-    return ", ".join(names[:MANY_NAMED]) + more
-
-
-def said(counts: Mapping[str, int]) -> str:
-    return "; ".join(f"{count} {why}" for why, count in counts.items())

@@ -5,50 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from graft.core.artifact import Artifact, Draft, Store, digest
-from graft.core.errors import UsageError
 from graft.core.labels import labelled
 from graft.core.measuring import narrower
-from graft.core.shelf import Shelf, plugin_name
+from graft.core.shelf import plugin_name
 from graft.page.streamed import render_stream
 from graft.stages.settle_precision import check_same_precision
 from graft.stages.standing import COSTS, MEASURES, Learned, Standing
-from graft.stream_metrics.backward_transfer import BackwardTransfer
-from graft.stream_metrics.forgetting import Forgetting
-from graft.stream_metrics.forward_transfer import ForwardTransfer
-from graft.stream_metrics.fuar import Fuar
-from graft.stream_metrics.general_change import GeneralChange
-from graft.stream_metrics.learning_accuracy import LearningAccuracy
+from graft.stages.stream_settings import Judge
 from graft.stream_metrics.overall_performance import OverallPerformance
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Which numbers are read off the matrix, and how their intervals are drawn."""
-
-    metrics: Annotated[tuple[Any, ...], Shelf("stream_metrics")] = (
-        OverallPerformance(), LearningAccuracy(), BackwardTransfer(), BackwardTransfer("trace"), ForwardTransfer(),
-        Forgetting(), Forgetting("first_minus_last"), GeneralChange(), Fuar(),
-    )  # fmt: skip
-    draws: int = 2000  # of the bootstrap over documents
-    seed: int = 0  # of the draws
-    title: str = "Stream of domains"
-
-    def __post_init__(self) -> None:
-        if self.draws < 100:
-            raise UsageError(f"draws is {self.draws}", allowed="100 or more", do="2000 is usual")
-        if not any(metric == OverallPerformance() for metric in self.metrics):
-            raise UsageError(
-                "metrics do not hold overall_performance after the last turn",
-                allowed="a list with it: methods are ranked by it",
-                do="add overall_performance to the list",
-            )
-        labelled(self.metrics, "metrics")  # its errors are ours
 
 
 def judge(

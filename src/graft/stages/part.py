@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from graft.core.answers import CORRECT, MEASURES, write_answers
 from graft.core.errors import UsageError
 from graft.core.files import whole
+from graft.core.phrases import listed, said
 from graft.core.proportions import wilson
 from graft.readers import suite
-from graft.stages.asked import listed, said
 
 ASKED_FOR = (suite.BEYOND, suite.SHOWN)  # left out because the settings say so
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,8 @@ from graft.core.sightings import Sightings
 from graft.metrics.accuracy import Accuracy
 from graft.metrics.nats_per_token import NatsPerToken
 from graft.stages.quizzed import Quizzed, last
+from graft.stages.stream_settings import Judge
 from graft.stream_metrics.overall_performance import OverallPerformance
-
-if TYPE_CHECKING:
-    from graft.stages.judge import Judge
 
 MEASURES = {"loss": NatsPerToken(), "accuracy": Accuracy()}
 COSTS = ("seconds", "tokens", "peak_memory_bytes", "parameters")

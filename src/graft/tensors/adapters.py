@@ -39,7 +39,7 @@ TASKS: dict[Kind, str | None] = {  # PEFT's names; it has none for models that f
 
 
 @dataclass(frozen=True)
-class Adapter:
+class PeftAdapter:
     """What peft put into a model, and the weights that train in full beside it."""
 
     hf: PreTrainedModel
@@ -217,7 +217,7 @@ def _attach(model: Model, config: LoraConfig | IA3Config, also: Sequence[str]) -
     for weight in beside:
         weight.requires_grad_(True)
     hf.train(hf.training)  # what is new in it as well
-    model.adapter = Adapter(hf, peft, beside)
+    model.adapter = PeftAdapter(hf, peft, beside)
     model.notes += left_out(hf)
     return model
 

@@ -1,81 +1,26 @@
-"""Which texts a model may read together: what in its configuration changes with length, and texts read by length."""
+"""Pieces of rows: which may run side by side, and how the others run, by their widths or lengths."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
 
 from graft.tensors.batch import Batch
-from graft.tensors.parallel import everyone
+from graft.tensors.parallel import everyone, ranks
 
 if TYPE_CHECKING:
     from graft.tensors.model import Model
 
-# Numbers of tokens at which a configuration may change what a model does with a text.
-SWITCHES = re.compile(r"window|chunk|local_attention|block_size|original_max_position|max_distance|axial_pos_shape")
-ROPE = "rope_type"
-POSITIONS = re.compile(r"(^|[._])(wpe|(embed_)?positions?(_embeddings?)?|pos_embed(ding)?s?)$")
 
+class Width(NamedTuple):
+    """S pieces filled up to one width W on the right."""
 
-def switches(hf: PreTrainedModel) -> list[int]:
-    """Lengths from which on the model may treat a text in another way, as its configuration and modules name them."""
-    found = set(_numbers(hf.config.get_text_config().to_dict()))
-    found.update(length for module in hf.modules() for length in _rope_switches(module))
-    return sorted(found)
-
-
-def _numbers(config: Mapping[str, Any], inside: bool = False) -> Iterator[int]:
-    for key, value in config.items():
-        named = inside or bool(SWITCHES.search(str(key)))
-        if isinstance(value, Mapping):
-            yield from _numbers(value)
-        elif named and isinstance(value, list | tuple):
-            yield from (one for one in value if type(one) is int and one > 1)
-        elif named and type(value) is int and value > 1:
-            yield value
-
-
-def rope_switch(hf: PreTrainedModel) -> int | None:
-    """The length beyond which a text's positions depend on the longest text beside it; None where they never do.
-
-    LongRoPE has two sets of frequencies, and dynamic NTK a set for every length: a forward pass takes the one of its
-    longest row for all of them.
-    """
-    return min((length for module in hf.modules() for length in _rope_switches(module)), default=None)
-
-
-def _rope_switches(module: nn.Module) -> Iterator[int]:
-    kinds = getattr(module, ROPE, None)
-    for layer, kind in kinds.items() if isinstance(kinds, dict) else [(None, kinds)]:
-        if kind == "longrope":
-            said: Any = getattr(module, "config", None)
-            parameters = getattr(said, "rope_parameters", None) or {}
-            parameters = parameters if layer is None else parameters.get(layer) or {}
-            length = parameters.get("original_max_position_embeddings") or module.original_max_seq_len
-            yield int(length)  # type: ignore[arg-type]
-        elif isinstance(kind, str) and "dynamic" in kind:
-            yield int(module.original_max_seq_len)  # type: ignore[arg-type]
-
-
-def forget_lengths(hf: PreTrainedModel) -> None:
-    """Makes dynamic NTK a function of the text: transformers keeps the frequencies of the longest text it has met."""
-    for module in hf.modules():
-        if any(_rope_switches(module)) and _as_begun not in module._forward_pre_hooks.values():
-            module.register_forward_pre_hook(_as_begun)
-
-
-def _as_begun(module: Any, _: Any) -> None:
-    for layer in module.rope_type if isinstance(module.rope_type, dict) else [None]:
-        prefix = "" if layer is None else f"{layer}_"
-        begun = getattr(module, f"{prefix}original_inv_freq")
-        now = getattr(module, f"{prefix}inv_freq")
-        module.register_buffer(f"{prefix}inv_freq", begun.to(now.device).clone(), persistent=False)
-        setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
+    place_SW: Tensor  # place among the batch's B * T tokens; a filler repeats its piece's first
+    real_SW: Tensor  # bool
+    kept: bool = True  # False: run because another rank has pieces of this width, and all must run as often
 
 
 def by_length(run: Callable[[Tensor, Tensor], Tensor], tokens_SW: Tensor, real_SW: Tensor) -> Tensor:
@@ -107,9 +52,8 @@ def share_rows(model: Model, batch: Batch) -> bool:
     if not model.packs:
         return False
     if model.unseen and width > model.unseen[0]:
-        from graft.tensors.verify import look_further  # it reads with models, which ask here
-
-        look_further(model, width)
+        assert model.look_further is not None, "lengths that were not looked at come with a way to look"
+        model.look_further(model, width)
     if model.packs_to is not None and width > model.packs_to:
         return False
     if model.rope is None or width <= model.rope:
@@ -122,26 +66,36 @@ def fills_rows(model: Model, width: int) -> bool:
     return model.fills and (model.rope is None or width <= model.rope)
 
 
-def longest_text(hf: PreTrainedModel) -> int | None:
-    """Tokens that the model has positions for; None where its positions have no end.
+def widths_of(batch: Batch, most: int | None = None) -> Iterator[Width]:
+    """The pieces of a batch by their lengths rounded up to 2^k, or to the row or `most` where that is shorter.
 
-    A table with a pad id counts its positions from behind it (RoBERTa's), one with an offset from there (BART's).
+    Ranks that work together must run a model equally often: theirs are all of one width.
     """
-    found = [
-        module.num_embeddings - (0 if module.padding_idx is None or offset else module.padding_idx + 1) - offset
-        for name, module in hf.named_modules()
-        if isinstance(module, nn.Embedding)
-        and POSITIONS.search(name)
-        and isinstance(offset := getattr(module, "offset", 0), int)
-    ]
-    return min(found, default=None)
+    starts_S = batch.starts_BT.flatten().nonzero().squeeze(1)
+    lengths_S = torch.diff(starts_S, append=starts_S.new_tensor([batch.tokens_BT.numel()]))
+    powers = 2 ** torch.arange(63, device=lengths_S.device)
+    rounded_S = (
+        powers[torch.bucketize(lengths_S, powers)]
+        .clamp(max=min(batch.tokens_BT.shape[1], most or batch.tokens_BT.shape[1]))
+        .maximum(lengths_S)
+    )
+    if ranks() > 1:
+        rounded_S.fill_(rounded_S.max())
+    own = rounded_S.unique().tolist()
+    for width in sorted({width for found in everyone(own) for width in found}):
+        if width not in own:
+            place_1W = torch.arange(width, device=starts_S.device).unsqueeze(0)
+            yield Width(place_1W, torch.ones_like(place_1W, dtype=torch.bool), kept=False)
+            continue
+        chosen = rounded_S == width
+        offset_SW = torch.arange(width, device=starts_S.device).expand(int(chosen.sum()), -1)
+        real_SW = offset_SW < lengths_S[chosen, None]
+        yield Width(starts_S[chosen, None] + torch.where(real_SW, offset_SW, 0), real_SW)
 
 
-def body_of(hf: PreTrainedModel) -> nn.Module:
-    """What the head stands on. transformers' base_model is the whole model where its prefix names no part of it."""
-    if hf.base_model is not hf:
-        return hf.base_model
-    embedding, head = hf.get_input_embeddings(), hf.get_output_embeddings()
-    parts = {part: list(part.modules()) for part in hf.children()}
-    inner = [part for part, within in parts.items() if embedding in within and head not in within]
-    return inner[0] if len(inner) == 1 and embedding is not inner[0] else hf
+def put_back(batch: Batch, widths: list[Width], states: list[Tensor]) -> Tensor:
+    """[S, W, D] of each width as one [B, T, D], fillers left out."""
+    kept = [width.real_SW & width.kept for width in widths]
+    place_N = torch.cat([width.place_SW[kept_SW] for width, kept_SW in zip(widths, kept, strict=True)])
+    states_ND = torch.cat([state[kept_SW] for state, kept_SW in zip(states, kept, strict=True)])
+    return states_ND[place_N.argsort()].view(*batch.tokens_BT.shape, -1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,58 +12,10 @@ from torch import Tensor
 from graft.core.kind import Kind
 from graft.tensors.attention import NAME, Pieces
 from graft.tensors.batch import Batch
-from graft.tensors.company import by_length, fills_rows, share_rows
+from graft.tensors.company import Width, by_length, fills_rows, put_back, share_rows, widths_of
 from graft.tensors.fused import fused
+from graft.tensors.model import Model, Scores
 from graft.tensors.nats import score_and_best
-from graft.tensors.parallel import everyone, ranks
-
-if TYPE_CHECKING:
-    from graft.tensors.model import Model
-
-
-class Scores(NamedTuple):
-    """What a model makes of the targets of packed rows."""
-
-    nats_BT: Tensor  # float32; 0 where nothing was asked
-    asked_BT: Tensor  # bool: the target was predicted; of fillers and, but for decoders, of marks it is not
-    best_BT: Tensor  # bool: and no token was likelier
-
-
-class Reading(Protocol):
-    """How a kind of model reads packed rows and is asked for their targets."""
-
-    @property
-    def kind(self) -> Kind: ...
-
-    @property
-    def ahead(self) -> int:
-        """Tokens of a piece beyond its pairs that are read when it is scored."""
-        ...
-
-    @property
-    def measure(self) -> str:
-        """What the nats of `scores` are, where they are not those of the next token."""
-        ...
-
-    def hidden(self, model: Model, batch: Batch) -> Tensor:
-        """hidden_BTD: what the head projects."""
-        ...
-
-    def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
-        """No gradients. sample: a fixed part of the targets is enough, where asking for all takes several passes."""
-        ...
-
-    def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
-        """logits_PTV by the model's own forward, for comparing two copies of it."""
-        ...
-
-
-class Width(NamedTuple):
-    """S pieces filled up to one width W on the right."""
-
-    place_SW: Tensor  # place among the batch's B * T tokens; a filler repeats its piece's first
-    real_SW: Tensor  # bool
-    kept: bool = True  # False: run because another rank has pieces of this width, and all must run as often
 
 
 @dataclass(frozen=True)
@@ -129,38 +80,3 @@ def _by_piece(model: Model, batch: Batch) -> Tensor:
 
     widths = list(widths_of(batch, model.longest))
     return put_back(batch, widths, [run(width) for width in widths])
-
-
-def widths_of(batch: Batch, most: int | None = None) -> Iterator[Width]:
-    """The pieces of a batch by their lengths rounded up to 2^k, or to the row or `most` where that is shorter.
-
-    Ranks that work together must run a model equally often: theirs are all of one width.
-    """
-    starts_S = batch.starts_BT.flatten().nonzero().squeeze(1)
-    lengths_S = torch.diff(starts_S, append=starts_S.new_tensor([batch.tokens_BT.numel()]))
-    powers = 2 ** torch.arange(63, device=lengths_S.device)
-    rounded_S = (
-        powers[torch.bucketize(lengths_S, powers)]
-        .clamp(max=min(batch.tokens_BT.shape[1], most or batch.tokens_BT.shape[1]))
-        .maximum(lengths_S)
-    )
-    if ranks() > 1:
-        rounded_S.fill_(rounded_S.max())
-    own = rounded_S.unique().tolist()
-    for width in sorted({width for found in everyone(own) for width in found}):
-        if width not in own:
-            place_1W = torch.arange(width, device=starts_S.device).unsqueeze(0)
-            yield Width(place_1W, torch.ones_like(place_1W, dtype=torch.bool), kept=False)
-            continue
-        chosen = rounded_S == width
-        offset_SW = torch.arange(width, device=starts_S.device).expand(int(chosen.sum()), -1)
-        real_SW = offset_SW < lengths_S[chosen, None]
-        yield Width(starts_S[chosen, None] + torch.where(real_SW, offset_SW, 0), real_SW)
-
-
-def put_back(batch: Batch, widths: list[Width], states: list[Tensor]) -> Tensor:
-    """[S, W, D] of each width as one [B, T, D], fillers left out."""
-    kept = [width.real_SW & width.kept for width in widths]
-    place_N = torch.cat([width.place_SW[kept_SW] for width, kept_SW in zip(widths, kept, strict=True)])
-    states_ND = torch.cat([state[kept_SW] for state, kept_SW in zip(states, kept, strict=True)])
-    return states_ND[place_N.argsort()].view(*batch.tokens_BT.shape, -1)

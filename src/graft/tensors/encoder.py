@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from graft.core.base import Base
@@ -17,12 +17,9 @@ from graft.core.kind import Kind
 from graft.core.seed import stream
 from graft.core.special import mask_id, special_ids
 from graft.tensors.batch import Batch
-from graft.tensors.company import by_length, fills_rows
-from graft.tensors.decoder import Scores, Width, put_back, widths_of
+from graft.tensors.company import Width, by_length, fills_rows, put_back, widths_of
+from graft.tensors.model import Model, Scores
 from graft.tensors.nats import score_and_best
-
-if TYPE_CHECKING:
-    from graft.tensors.model import Model
 
 TURNS = 7  # passes in which every word is hidden once: one in seven at a time is near the 15 % of training
 
@@ -128,18 +125,6 @@ class _Reached(Exception):
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
         self.hidden = hidden
-
-
-@dataclass(frozen=True, eq=False)
-class LastLayer:
-    """hidden -> logits by the model's last layer itself, where that is no plain linear layer (adapters)."""
-
-    layer: nn.Module
-    vocabulary: int
-
-    def logits(self, hidden_ND: Tensor) -> Tensor:
-        logits_NV = self.layer(hidden_ND)
-        return logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,13 +17,10 @@ from graft.core.seed import stream
 from graft.core.special import sentinel_ids, special_ids
 from graft.core.tally import Tally
 from graft.tensors.batch import Batch
-from graft.tensors.decoder import Scores
 from graft.tensors.encoder import TURNS, before_head
+from graft.tensors.model import Model, Scores
 from graft.tensors.nats import score_and_best, weighted_sums
 from graft.tensors.spans import Corrupted, Halves, corrupt, pieces_of, stack, text_of
-
-if TYPE_CHECKING:
-    from graft.tensors.model import Model
 
 MEAN_SPAN = 3  # tokens of a hidden span in scoring
 PIECES = 16  # corrupted pieces run at once in scoring

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,29 +15,69 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from graft.core.base import Base
-from graft.core.kind import kind_of
+from graft.core.kind import Kind
 from graft.core.runtime import Computed
 from graft.tensors.attention import NAME, register
 from graft.tensors.batch import Batch
-from graft.tensors.company import body_of, forget_lengths, longest_text, rope_switch
-from graft.tensors.decoder import Decoder, Reading, Scores
-from graft.tensors.encoder import Encoder, LastLayer
-from graft.tensors.encoder_decoder import EncoderDecoder
 from graft.tensors.faults import within_tables
 from graft.tensors.head import Head, Projection
-from graft.tensors.parallel import loading_slices, root_of, split
-from graft.tensors.skeleton import check_complete, described, listed, loaded, skeleton_of
-
-if TYPE_CHECKING:
-    from graft.tensors.adapters import Adapter
+from graft.tensors.last_layer import LastLayer
+from graft.tensors.lengths import body_of, forget_lengths, longest_text, rope_switch
+from graft.tensors.parallel import root_of, split
 
 # Where transformers' families keep the arithmetic between the head's matrix and the logits.
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")
 SCALES = ("logit_scale", "lm_head_multiplier")
 DIVISORS = ("logits_scaling",)
 
-READINGS = {"encoder": Encoder, "encoder-decoder": EncoderDecoder}
+
+class Scores(NamedTuple):
+    """What a model makes of the targets of packed rows."""
+
+    nats_BT: Tensor  # float32; 0 where nothing was asked
+    asked_BT: Tensor  # bool: the target was predicted; of fillers and, but for decoders, of marks it is not
+    best_BT: Tensor  # bool: and no token was likelier
+
+
+class Reading(Protocol):
+    """How a kind of model reads packed rows and is asked for their targets."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def ahead(self) -> int:
+        """Tokens of a piece beyond its pairs that are read when it is scored."""
+        ...
+
+    @property
+    def measure(self) -> str:
+        """What the nats of `scores` are, where they are not those of the next token."""
+        ...
+
+    def hidden(self, model: Model, batch: Batch) -> Tensor:
+        """hidden_BTD: what the head projects."""
+        ...
+
+    def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
+        """No gradients. sample: a fixed part of the targets is enough, where asking for all takes several passes."""
+        ...
+
+    def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
+        """logits_PTV by the model's own forward, for comparing two copies of it."""
+        ...
+
+
+class Adapter(Protocol):
+    """What a tuning put in beside the weights."""
+
+    def save(self, folder: Path) -> None:
+        """Write it in PEFT's own form."""
+        ...
+
+    def merge(self) -> None:
+        """Put its product into the weights, and take it out."""
+        ...
 
 
 class Model:
@@ -56,7 +96,7 @@ class Model:
         *,
         precision: Computed = "bf16",
         attention: str = "auto",
-        reading: Reading = Decoder(),
+        reading: Reading,
     ) -> None:
         """attention: a name transformers knows, "graft_pieces" (ours), or "auto": the fastest that will do."""
         register()
@@ -69,46 +109,15 @@ class Model:
         self.packs_to: int | None = None  # rows longer than this never hold several pieces
         self.fills = True  # False: no such row is filled up, so that only pieces of one length run together
         self.unseen: list[int] = []  # lengths at which it may change, and which `verify` has not looked beyond
+        self.look_further: Callable[[Model, int], None] | None = None  # looks at lengths in `unseen` up to a width
         self.own_head = False  # True: logits come from the model's own forward
         self.notes: list[str] = []  # what its user should know of it: slow ways taken, weights not used
         self.penalties: list[Callable[[], Tensor]] = []  # put in by tunings; see `penalty`
         self.adapter: Adapter | None = None  # put in by tunings, and taken out again by their `fold`
         self.seed = 0  # of what tunings draw: the train stage sets the run's
         self.hf.set_attn_implementation(self._attention(attention))
-        self.longest, self.rope = longest_text(hf), rope_switch(hf)  # see graft.tensors.company
+        self.longest, self.rope = longest_text(hf), rope_switch(hf)  # see graft.tensors.lengths
         forget_lengths(hf)
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        precision: Computed = "bf16",
-        attention: str = "auto",
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        sliced: Callable[[PreTrainedModel], bool] | bool = True,
-    ) -> Self:
-        """From a folder. Masters stay in float32: bfloat16 weights lose updates below 2^-9 of a weight.
-
-        sliced: where ranks work together, whether each reads its slices alone (see parallel.loading_slices).
-        Errors: UsageError where it is no language model, or lacks weights that would then be random.
-        """
-        base = Base(str(folder), Path(folder))
-        kind = kind_of(base.config)
-        skeleton_of(base)
-        with described(base.folder, kind), loading_slices(sliced) as options:
-            hf, found = loaded(base, dtype=dtype, **options)
-        check_complete(base, found)
-        hf.to(device)
-        reading = READINGS[kind](base) if kind in READINGS else Decoder()
-        model = cls(hf, precision=precision, attention=attention, reading=reading)
-        if found["unexpected_keys"]:
-            model.notes.append(
-                f"{hf.config.model_type}: the files hold weights that the model has no place for, and they are not "
-                f"used: {listed(found['unexpected_keys'])}"
-            )
-        return model
 
     def split(self) -> Self:
         """Its weights split over the ranks that work together, each on the device of its rank; as it is for one."""

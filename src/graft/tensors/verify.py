@@ -14,10 +14,10 @@ from graft.core.errors import FaultError, UsageError
 from graft.core.kind import Kind
 from graft.core.shards import TokenSource
 from graft.tensors.batch import Batch
-from graft.tensors.company import switches
 from graft.tensors.encoder_decoder import EncoderDecoder
 from graft.tensors.faults import FORWARD, in_words, is_memory
 from graft.tensors.head import Projection
+from graft.tensors.lengths import switches
 from graft.tensors.model import Model, OwnHead
 from graft.tensors.nats import score
 from graft.tensors.parallel import ranks
@@ -64,6 +64,7 @@ def verify(model: Model, batch: Batch | None = None) -> None:
         for step in seen:
             check_company(model, step, limit, tolerance)
     model.unseen = [step for step in steps if step not in seen and model.reading.kind == "decoder"]
+    model.look_further = look_further
 
 
 @torch.no_grad()

@@ -15,7 +15,9 @@ from transformers import PreTrainedModel
 from graft.core.base import TOKENIZER_FILES
 from graft.core.errors import FaultError, UsageError
 from graft.core.runtime import Computed
+from graft.tensors.decoder import Decoder
 from graft.tensors.faults import enough_memory
+from graft.tensors.load import load_model
 from graft.tensors.model import Model
 from graft.tensors.parallel import NotInSlices, device, meeting, rank, whole
 from graft.tensors.quiet import quiet
@@ -51,7 +53,7 @@ def save_model(model: Model, base_folder: Path, folder: Path, texts_PT: Tensor) 
                 shutil.copyfile(base_folder / name, folder / name)
     meeting()
     with quiet():
-        again = Model.load(folder, precision="fp32", device=model.device).split()
+        again = load_model(folder, precision="fp32", device=model.device).split()
     difference = float((kept_PTV - _logits(again, texts_PT)).abs().max())
     if not difference <= 1e-4:
         meeting()
@@ -134,9 +136,9 @@ def open_model(
     enough = enough_memory("the weights of the model", do="take a smaller base, or a machine with more memory")
     with quiet(), enough:
         try:
-            model = tune(Model.load(folder, precision=precision, device=device(), sliced=partial(_only_chooses, tune)))
+            model = tune(load_model(folder, precision=precision, device=device(), sliced=partial(_only_chooses, tune)))
         except NotInSlices:
-            model = tune(Model.load(folder, precision=precision, sliced=False))
+            model = tune(load_model(folder, precision=precision, sliced=False))
             model.notes.append("the tuning needs the whole model before it is split: each process held all of it once")
         model.split()
         model.hf.eval()
@@ -151,7 +153,7 @@ def _only_chooses(tune: Callable[[Model], Model], hf: PreTrainedModel) -> bool:
     """Does a tuning do no more than choose which weights train? Asked of a model that has no weights yet."""
     before = [(name, id(weight)) for name, weight in hf.named_parameters(remove_duplicate=False)]
     try:
-        tuned = tune(Model(hf))
+        tuned = tune(Model(hf, reading=Decoder()))
     except UsageError:  # it is applied again to the model with weights, and says there what is wrong
         return True
     except (NotImplementedError, RuntimeError, AttributeError):  # arithmetic on weights that are not there
