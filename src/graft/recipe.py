@@ -12,8 +12,8 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from graft.core.errors import UnknownKey, UsageError, flat, joined, nearest
-from graft.core.files import require_file
 from graft.core.reference import settings_of
+from graft.core.regular_file import require_file
 from graft.core.settings import (
     Place,
     build,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.errors import UsageError, nearest
-from graft.core.files import require_file
+from graft.core.regular_file import require_file
 from graft.core.strict_json import parse_json
 from graft.readers.table import number_of
 from graft.solving.law_file import LawFile, as_json

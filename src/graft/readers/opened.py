@@ -16,7 +16,7 @@ from typing import BinaryIO
 import zstandard
 
 from graft.core.errors import UsageError
-from graft.core.files import require_file
+from graft.core.regular_file import require_file
 from graft.readers.encoded import wide_encoding
 from graft.readers.piece import EXPANDS, TOO_LARGE, UNDECODABLE, Piece
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.errors import UsageError
-from graft.core.files import require_file
+from graft.core.regular_file import require_file
 from graft.core.strict_json import parse_json
 from graft.readers.csv_rows import Lines, dialect_of
 from graft.readers.encoded import Decoding

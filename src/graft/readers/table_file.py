@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.errors import UsageError, nearest, said
-from graft.core.files import require_file
+from graft.core.regular_file import require_file
 from graft.core.strict_json import parse_json
 from graft.readers.opened import COMPRESSIONS, DAMAGED, opened
 from graft.readers.table import Table
