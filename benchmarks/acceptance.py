@@ -18,7 +18,7 @@ from pathlib import Path
 import zstandard
 
 import graft
-from graft.core.artifact import Store
+from graft.core.store.artifact import Store
 
 DOMAINS = {
     "law": "law_en/dc_code.jsonl.zst",

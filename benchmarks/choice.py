@@ -20,12 +20,12 @@ from acceptance import DOMAINS, held_out_novels
 from grid import SCORED, trunk_settings
 from holdouts import read, shapes
 
-from graft.core.artifact import Store
-from graft.core.errors import GateClosed
+from graft.budget.choose_mixture import Choose
+from graft.core.config.errors import GateClosed
+from graft.core.store.artifact import Store
 from graft.jobs.adapt import Adapt, Outcome
 from graft.jobs.budget import Budget
-from graft.schedules.warm_stable_decay import WarmStableDecay
-from graft.stages.choose import Choose
+from graft.training.schedules.warm_stable_decay import WarmStableDecay
 
 HEADINGS = (
     *("base", "domain", "budget", "share of domain text", "general change, test (95 %)", "domain loss, test"),

@@ -15,18 +15,18 @@ from functools import cache
 
 import numpy as np
 
-from graft.core.bootstrap import levels, paired_change
-from graft.core.proportions import wilson
-from graft.core.scores import Scores
-from graft.core.sightings import Sightings
-from graft.core.tally import Tally
-from graft.stream_metrics.backward_transfer import BackwardTransfer
-from graft.stream_metrics.forgetting import Forgetting
-from graft.stream_metrics.forward_transfer import ForwardTransfer
-from graft.stream_metrics.fuar import Fuar
-from graft.stream_metrics.general_change import GeneralChange
-from graft.stream_metrics.learning_accuracy import LearningAccuracy
-from graft.stream_metrics.overall_performance import OverallPerformance
+from graft.continual.metrics.backward_transfer import BackwardTransfer
+from graft.continual.metrics.forgetting import Forgetting
+from graft.continual.metrics.forward_transfer import ForwardTransfer
+from graft.continual.metrics.fuar import Fuar
+from graft.continual.metrics.general_change import GeneralChange
+from graft.continual.metrics.learning_accuracy import LearningAccuracy
+from graft.continual.metrics.overall_performance import OverallPerformance
+from graft.continual.score_matrix import Scores
+from graft.core.stats.accuracy_tests import wilson
+from graft.core.stats.bootstrap import levels, paired_change
+from graft.core.stats.document_resamples import Sightings
+from graft.core.stats.tally import Tally
 
 POPULATION = 200_000  # documents
 TURNS = 3

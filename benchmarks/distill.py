@@ -25,7 +25,7 @@ from packed import SIZES, Rows, Size, batches_of, fresh_model
 from tokenizers import Tokenizer, models
 from turns import machine, median, ratio, row, say_machine, table, take_turns, verdict, write_json
 
-from graft.core.shelf import Shelf
+from graft.core.config.plugins import Shelf
 
 WARM_UP = 2
 TARGETS = {"swap_distill": 1.45}  # processor seconds over those of a causal step, at most
@@ -47,13 +47,13 @@ def save_start(size: Size, folder: Path) -> None:
 
 def stepper(asked: str, size: Size, folder: Path, batches: list[Any]) -> Iterator[Any]:
     """The training loop of one objective; each `next` is a step."""
-    from graft.core.base import Base
-    from graft.tensors.loop import Pace, run
-    from graft.tensors.model import Model
-    from graft.tensors.run import adamw
-    from graft.tensors.start import Start
-    from graft.tensors.verify import verify
-    from graft.tensors.weights import open_model
+    from graft.core.models.base_model import Base
+    from graft.models.checks.verify import verify
+    from graft.models.files.weights import open_model
+    from graft.models.forward.model import Model
+    from graft.training.contract import Start
+    from graft.training.loop import Pace, run
+    from graft.training.run import adamw
 
     def opened(*, frozen: bool) -> Model:
         model = open_model(folder, "bf16", frozen=frozen)

@@ -34,12 +34,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.doc import SCHEMA, doc_row
-from graft.core.edges import PATTERNS
-from graft.core.ledger import Amount
-from graft.stages.tokenize import sources, tokenize
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.ledger import Amount
+from graft.core.text.documents import SCHEMA, doc_row
+from graft.core.tokens.safe_cuts import PATTERNS
+from graft.data.tokenize import sources, tokenize
 
 SUFFIXES = (".txt", ".py", ".md", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 VOCABULARY, TRAINED_ON = 8192, 2_000_000  # tokens; characters

@@ -35,7 +35,7 @@ Scored = list[float]
 
 def items(path: Path, count: int, shots: int) -> list[list[tuple[str, str]]]:
     """Of each item its pairs of context and choice."""
-    from graft.readers.suite import Choosing, read_tasks, suite_files
+    from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
 
     found = []
     for task in read_tasks(suite_files(path)[0][0], Choosing(limit=count, shots=shots)):
@@ -46,10 +46,10 @@ def items(path: Path, count: int, shots: int) -> list[list[tuple[str, str]]]:
 
 
 def run_graft(model: Path, pairs: list[tuple[str, str]], clock: Clock, *, shared: bool) -> Scored:
-    from graft.core.base import Base
-    from graft.tensors.endings import EndingScorer
-    from graft.tensors.pairs import PairEncoder
-    from graft.tensors.weights import open_model
+    from graft.core.models.base_model import Base
+    from graft.models.files.weights import open_model
+    from graft.models.scoring.context_pairs import PairEncoder
+    from graft.models.scoring.continuations import EndingScorer
 
     base = Base.find(str(model))
     opened = open_model(base.folder, "fp32", frozen=True)

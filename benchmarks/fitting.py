@@ -8,7 +8,7 @@ and the starts are the same for all. The sign condition is only reported, becaus
 bounds and no conditions.
 Peers:
 
-graft                 graft.fitting.fit.fit_form without intervals; "with 200 draws" adds the bootstrap
+graft                 graft.scaling.fitting.fit.fit_form without intervals; "with 200 draws" adds the bootstrap
 L-BFGS-B, differences scipy.optimize.minimize per start, gradients by differences, as the published fits are done
 L-BFGS-B, gradients   the same with the analytic gradient, in NumPy by hand
 Both loops minimise the same function in the same scale (logarithms of the constants), written by hand without graft.
@@ -87,10 +87,10 @@ def objective(z: np.ndarray, columns: dict[str, np.ndarray], log_loss: np.ndarra
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
     import scipy.optimize
 
-    from graft.fitting.descent import Problem
-    from graft.fitting.fit import Fitting, fit_form, starting_points
-    from graft.fitting.trials import Trials
-    from graft.laws.d_cpt import DCpt
+    from graft.scaling.fitting.descent import Problem
+    from graft.scaling.fitting.fit import Fitting, fit_form, starting_points
+    from graft.scaling.fitting.trials import Trials
+    from graft.scaling.laws.d_cpt import DCpt
 
     columns, loss_T = made_up(asked.rows, asked.noise)
     trials, form = Trials(loss_T, columns), DCpt(signs="report").form

@@ -6,12 +6,13 @@ Without a CUDA device it says so and exits with 0. Each check stands alone: what
 says so, and the others still run. Times are wall seconds between torch.cuda.synchronize() calls, medians of steps after
 warm-up; memory is torch.cuda.max_memory_allocated(), for losses above what was held before.
 
-mfu      a step (forward, backward, clipping, AdamW) of graft.tensors.loop with the plain objective, on rows of 4,096
+mfu      a step (forward, backward, clipping, AdamW) of graft.training.loop with the plain objective, on rows of 4,096
          tokens, bf16 products and float32 weights. FLOPs per token: 6 N + 12 L D T, with N the weights that are
          multiplied (attention, MLP, head), L layers, D width, T row length (the whole
          square, as PaLM counts it, arXiv 2204.02311 appendix B). Nothing is added for activations that are recomputed.
          Peak: 989.4 TFLOP/s (H100 or H200 SXM, dense bf16). Rows of one document; `packed` rows hold several.
-loss     cross entropy at a vocabulary of 128,256, width 2,048, 8,192 tokens, bf16: graft.tensors.nats, F.linear and
+loss     cross entropy at a vocabulary of 128,256, width 2,048, 8,192 tokens, bf16: graft.models.losses.token_losses,
+F.linear and
          F.cross_entropy in float32, F.linear_cross_entropy and Liger's fused one where they can be imported
 distill  a step of swap_distill over a causal one, by turns, 124 M parameters, rows of 1,024
 """
@@ -60,7 +61,7 @@ def fresh_model(size: Size) -> Any:
 
 def batches_of(size: Size, num: int, pieces: int) -> list[Any]:
     """Random rows, each of `pieces` documents of one length."""
-    from graft.tensors.batch import Batch
+    from graft.packing.batch import Batch
 
     generator = torch.Generator().manual_seed(1)
     place_T = torch.arange(size.window) % (size.window // pieces)
@@ -71,13 +72,13 @@ def batches_of(size: Size, num: int, pieces: int) -> list[Any]:
 
 
 def stepper(size: Size, batches: list[Any], micro_rows: int, objective: str = "causal") -> Iterator[Any]:
-    from graft.core.base import Base
-    from graft.core.shelf import Shelf
-    from graft.tensors.decoder import Decoder
-    from graft.tensors.loop import Pace, run
-    from graft.tensors.model import Model
-    from graft.tensors.run import adamw
-    from graft.tensors.start import Start
+    from graft.core.config.plugins import Shelf
+    from graft.core.models.base_model import Base
+    from graft.models.forward.decoder import Decoder
+    from graft.models.forward.model import Model
+    from graft.training.contract import Start
+    from graft.training.loop import Pace, run
+    from graft.training.run import adamw
 
     def frozen(_: str) -> Model:
         hf = fresh_model(size).eval().requires_grad_(False)
@@ -135,8 +136,8 @@ def mfu(name: str, pieces: int = 1, warm_up: int = 3, steps: int = 5) -> dict[st
 
 def losses() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
     """(hidden_ND, weight_VD, targets_N) -> mean loss, of whoever is here."""
-    from graft.tensors.head import Head
-    from graft.tensors.nats import weighted_sums
+    from graft.models.losses.head import Head
+    from graft.models.losses.token_losses import weighted_sums
 
     def ours(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
         ones_1N = torch.ones(1, len(targets_N), device=hidden_ND.device)

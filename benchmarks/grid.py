@@ -22,17 +22,17 @@ from pathlib import Path
 
 from acceptance import DOMAINS, held_out_novels
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.evidence import read_evidence
-from graft.schedules.constant import Constant
-from graft.stages.curate import curate
-from graft.stages.decay_now import DecayNow
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.ingest import ingest
-from graft.stages.tokenize import tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.core.models.base_model import Base
+from graft.core.records.evidence import read_evidence
+from graft.core.store.artifact import Artifact, Store
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import tokenize
+from graft.evaluation.score_documents import Evaluate, evaluate
+from graft.training.decay_branch import DecayNow
+from graft.training.schedules.constant import Constant
+from graft.training.settings import Train
+from graft.training.train import train
 
 BASES = ("prose-2m", "prose-3m", "prose-7m")
 RATIOS = (0.0, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0)

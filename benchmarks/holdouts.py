@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from graft.fitting.trials import Trials
-from graft.laws.chinchilla import Chinchilla
-from graft.laws.d_cpt import DCpt
-from graft.laws.d_cpt_l1 import DCptL1
-from graft.laws.head_start import HeadStart
-from graft.laws.replay import Replay
-from graft.solving.holdout import hold_out, make_folds, without_draws
+from graft.scaling.fitting.trials import Trials
+from graft.scaling.laws.chinchilla import Chinchilla
+from graft.scaling.laws.d_cpt import DCpt
+from graft.scaling.laws.d_cpt_l1 import DCptL1
+from graft.scaling.laws.head_start import HeadStart
+from graft.scaling.laws.replay import Replay
+from graft.scaling.solving.holdout import hold_out, make_folds, without_draws
 
 LAWS = {"domain": (DCpt(), DCptL1(), HeadStart()), "general": (DCpt(), DCptL1(), Replay())}
 FLOOR = Chinchilla()  # knows nothing of ratios: what a law has to beat

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from graft.core.artifact import Store
-from graft.stages.ingest import ingest
+from graft.core.store.artifact import Store
+from graft.data.ingest import ingest
 
 WORDS = "the court of law shall hear a case — “and” then judge may rule déjà vu every claim 法律".split()
 

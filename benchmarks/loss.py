@@ -6,7 +6,7 @@
 Hidden states and heads are random; what is timed starts from hidden states and ends with the gradients of the hidden
 states and of the head, for the mean over the tokens. Peers:
 
-cross entropy   graft (graft.tensors.nats.weighted_sums); F.linear and F.cross_entropy of float32 logits;
+cross entropy   graft (graft.models.losses.token_losses.weighted_sums); F.linear and F.cross_entropy of float32 logits;
                 F.linear_cross_entropy with LinearCrossEntropyOptions() (torch 2.13, chunked), and in chunks of 512
                 tokens, because its own choice is small and costs a pass over the head's gradient for each
 kl              KL(teacher || student), the teacher with hidden states and a head of its own: graft; two logits in
@@ -80,9 +80,9 @@ class Task:
 
 
 def graft_loss(task: Task, *, kl: bool) -> Tensor:
-    from graft.tensors.divergence import Teacher
-    from graft.tensors.head import Head
-    from graft.tensors.nats import weighted_sums
+    from graft.models.losses.divergence import Teacher
+    from graft.models.losses.head import Head
+    from graft.models.losses.token_losses import weighted_sums
 
     num = len(task.targets_N)
     guide = Teacher(task.teacher_ND.unsqueeze(0), Head(task.teacher_VD)) if kl else None

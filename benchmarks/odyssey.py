@@ -21,21 +21,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.correlation import correlate
-from graft.core.shelf import Shelf
-from graft.probes.blame import CLASSES, by_class
-from graft.readers.opened import opened
-from graft.stages.curate import curate
-from graft.stages.embed import embed
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.examine import examine
-from graft.stages.ingest import ingest
-from graft.stages.liken import Liken, by_name, liken, read_likeness
-from graft.stages.tokenize import tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.core.config.plugins import Shelf
+from graft.core.models.base_model import Base
+from graft.core.stats.correlation import correlate
+from graft.core.store.artifact import Artifact, Store
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import tokenize
+from graft.evaluation.probes.blame import CLASSES, by_class
+from graft.evaluation.run_probes import examine
+from graft.evaluation.score_documents import Evaluate, evaluate
+from graft.evaluation.similarity.embed import embed
+from graft.evaluation.similarity.measure_similarity import Liken, by_name, liken, read_likeness
+from graft.readers.open_compressed import opened
+from graft.training.settings import Train
+from graft.training.train import train
 
 BASES = ("prose-2m", "prose-3m", "prose-7m")
 RATES = (0.03, 0.1, 0.3, 1.0)  # of the peak rate of the pre-training

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 import transformers
 
-from graft.core.runtime import Computed
-from graft.tensors.batch import Batch
+from graft.core.process.precision import Computed
+from graft.packing.batch import Batch
 
 MEAN_LENGTH, SPREAD = 5.0, 0.9  # of the logarithm of a document's length: half of them are shorter than 150 tokens
 

@@ -7,7 +7,8 @@ from them: `passages` (lines joined to paragraphs, all shorter than the window) 
 number of windows).
 Both sides get the texts as strings in memory. What is timed is encoding and scoring, not opening the model:
 
-graft      stages.tokenize (Parquet to token shards) and graft.tensors.scoring.score_documents, as `graft evaluate` runs
+graft      stages.tokenize (Parquet to token shards) and graft.models.scoring.scoring.score_documents, as `graft
+evaluate` runs
            it: packed rows of one window, 8,192 tokens at a time, the evidence gathered
 lm-eval    HFLM(device="cpu").loglikelihood_rolling with a batch size of 1 (its default), 16, and "auto"
 
@@ -40,7 +41,7 @@ SUM_TARGET = 1e-5  # relative difference of a document's sum in float32, at most
 
 def cut(model: Path, texts: list[str]) -> dict[str, list[str]]:
     """The two corpora."""
-    from graft.core.base import Base
+    from graft.core.models.base_model import Base
 
     base = Base.find(str(model))
     tokenizer, window = base.tokenizer, base.window
@@ -73,11 +74,11 @@ def _whole_windows(tokenizer: Any, window: int, texts: list[str]) -> Iterator[st
 
 
 def run_graft(model: Path, texts: list[str], precision: str, clock: Clock) -> list[float]:
-    from graft.core.artifact import Store
-    from graft.core.base import Base
-    from graft.stages.tokenize import sources, tokenize
-    from graft.tensors.scoring import ROW_TOKENS, choose_documents, gather, score_documents
-    from graft.tensors.weights import open_model
+    from graft.core.models.base_model import Base
+    from graft.core.store.artifact import Store
+    from graft.data.tokenize import sources, tokenize
+    from graft.models.files.weights import open_model
+    from graft.models.scoring.scoring import ROW_TOKENS, choose_documents, gather, score_documents
 
     base = Base.find(str(model))
     opened = open_model(base.folder, precision, frozen=True)  # type: ignore[arg-type]
@@ -145,7 +146,7 @@ def compare(asked: argparse.Namespace, corpora: dict[str, Path]) -> list[dict[st
 
 
 def count_tokens(model: Path, texts: list[str]) -> int:
-    from graft.core.base import Base
+    from graft.core.models.base_model import Base
 
     tokenizer = Base.find(str(model)).tokenizer
     return sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False))

@@ -10,7 +10,7 @@ are timed between the ends of consecutive steps, so reading the batch, the optim
 the first ones warm up and are left out. Memory is the largest resident set of the whole process, libraries included.
 What the peers compute:
 
-graft       all targets count; attention within documents; graft.tensors.loop with the plain objective
+graft       all targets count; attention within documents; graft.training.loop with the plain objective
 Trainer     the same, told by position_ids (transformers then builds a mask) and shift_labels; fused AdamW
  .. borders ignored  plain causal attention over the whole row: not the same computation, and the cheapest for it
 TRL         SFTTrainer with packing=True, which means padding-free: the rows of a micro-batch become one long row (the
@@ -44,8 +44,8 @@ import transformers
 from packed import SIZES, Rows, Size, batches_of, fresh_model
 from turns import Clock, machine, median, ratio, row, say_machine, table, take_turns, verdict, write_json
 
-from graft.core.runtime import runtime
-from graft.tensors.batch import Batch
+from graft.core.process.precision import runtime
+from graft.packing.batch import Batch
 
 WARM_UP = 2
 LEARNING_RATE = 1e-4
@@ -60,12 +60,12 @@ MEMORY_TARGET = 0.65  # our peak over the Trainer's, at most
 
 
 def run_graft(size: Size, batches: list[Batch], clock: Clock, micro_rows: int = 0) -> list[float]:
-    from graft.objectives.causal import Causal
-    from graft.tensors.decoder import Decoder
-    from graft.tensors.loop import Pace, run
-    from graft.tensors.model import Model
-    from graft.tensors.run import adamw
-    from graft.tensors.verify import verify
+    from graft.models.checks.verify import verify
+    from graft.models.forward.decoder import Decoder
+    from graft.models.forward.model import Model
+    from graft.training.loop import Pace, run
+    from graft.training.objectives.causal import Causal
+    from graft.training.run import adamw
 
     model = Model(fresh_model(size), reading=Decoder(), precision=size.precision)
     verify(model, batches[0])

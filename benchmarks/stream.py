@@ -18,19 +18,19 @@ from typing import Any
 
 from odyssey import UNREAD, gather
 
-from graft.core.artifact import Store
+from graft.cli.listing import Teller
+from graft.continual.methods.anchor import Anchor
+from graft.continual.methods.block_expansion import BlockExpansion
+from graft.continual.methods.joint import Joint
+from graft.continual.methods.lora import Lora
+from graft.continual.methods.naive import Naive
+from graft.continual.methods.o_lora import OLora
+from graft.continual.methods.replay import Replay
+from graft.continual.methods.stay_close import StayClose
+from graft.core.store.artifact import Store
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.stream import Stream
-from graft.listing import Teller
-from graft.methods.anchor import Anchor
-from graft.methods.block_expansion import BlockExpansion
-from graft.methods.joint import Joint
-from graft.methods.lora import Lora
-from graft.methods.naive import Naive
-from graft.methods.o_lora import OLora
-from graft.methods.replay import Replay
-from graft.methods.stay_close import StayClose
-from graft.stages.evaluate import Evaluate
-from graft.stages.train_settings import Train
+from graft.training.settings import Train
 
 DOMAINS = {
     "law": "statutes",

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from graft import cli
+from graft.cli import app as cli
 
 
 def call(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +81,6 @@ def process_state(cwd: Path | None, environment: dict[str, str]) -> Iterator[Non
 
 def _forget_notes() -> None:
     """A process prints each note once; every command here is to print its own."""
-    tell = sys.modules.get("graft.stages.tell")
+    tell = sys.modules.get("graft.data.user_notes")
     if tell is not None:
         tell.tell.cache_clear()

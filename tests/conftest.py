@@ -18,13 +18,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["GRAFT_PRECISION"] = "fp32"  # the same numbers on every processor, and fast on all of them
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.shards import TokenSource
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.tokenize import tokenize
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Artifact, Store
+from graft.core.tokens.token_shards import TokenSource
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import tokenize
+from graft.surgery.initialize import Initialize, initialize
 
 pytest_plugins = ("meter",)
 
@@ -126,9 +126,9 @@ class World:
 
     def bind(self, objective: Any, precision: str = "fp32", *, names: Sequence[str] = ("domain", "general")) -> Any:
         """The loss of an objective that starts from the tiny base; other models are opened by their folder."""
-        from graft.stages.tokenize import sources
-        from graft.tensors.start import Start
-        from graft.tensors.weights import open_model
+        from graft.data.tokenize import sources
+        from graft.models.files.weights import open_model
+        from graft.training.contract import Start
 
         start = Start(self.base, sources(self.tokens), list(names), window=64, micro_rows=4, seed=0)
         return objective.bind(start, lambda name: open_model(Path(name or self.base.folder), precision, frozen=True))

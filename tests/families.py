@@ -22,16 +22,16 @@ import transformers
 from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from graft.core.errors import GraftError
-from graft.core.kind import Kind
-from graft.tensors.encoder_decoder import written_sums
-from graft.tensors.model import Model
-from graft.tensors.nats import score, weighted_sums
-from graft.tensors.sampler import pack
-from graft.tensors.skeleton import LOADERS
-from graft.tensors.spans import Corrupted, Halves, stack
-from graft.tensors.weights import open_model, save_model
-from graft.tunings.lora import Lora
+from graft.core.config.errors import GraftError
+from graft.core.models.architectures import Kind
+from graft.models.checks.skeleton import LOADERS
+from graft.models.files.weights import open_model, save_model
+from graft.models.forward.encoder_decoder import written_sums
+from graft.models.forward.model import Model
+from graft.models.losses.token_losses import score, weighted_sums
+from graft.packing.sampler import pack
+from graft.packing.span_corruption import Corrupted, Halves, stack
+from graft.training.tunings.lora import Lora
 
 LISTS: dict[Kind, Mapping[str, Any]] = {
     "decoder": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,

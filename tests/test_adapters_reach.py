@@ -6,11 +6,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig
 
-from graft.tensors.decoder import Decoder
-from graft.tensors.model import Model
-from graft.tunings.dora import Dora
-from graft.tunings.ia3 import Ia3
-from graft.tunings.lora import Lora
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.model import Model
+from graft.training.tunings.dora import Dora
+from graft.training.tunings.ia3 import Ia3
+from graft.training.tunings.lora import Lora
 
 SIZES = {
     "vocab_size": 120, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

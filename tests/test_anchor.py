@@ -11,25 +11,25 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.tally import Tally
-from graft.objectives.anchor import Anchor
-from graft.objectives.causal import Causal
-from graft.stages.tokenize import sources
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors.importance import Anchored, Anchors, drawn, fisher
-from graft.tensors.loop import Pace, run
-from graft.tensors.run import adamw
-from graft.tensors.sampler import Sampler, rows_of
-from graft.tensors.weights import open_model
-from graft.tunings.block_expansion import BlockExpansion
-from graft.tunings.freeze import Freeze
-from graft.tunings.ia3 import Ia3
-from graft.tunings.lora import Lora
-from graft.tunings.new_rows import NewRows
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.stats.tally import Tally
+from graft.core.store.artifact import Store
+from graft.data.tokenize import sources
+from graft.models.edit.fisher import Anchored, Anchors, drawn, fisher
+from graft.models.files.weights import open_model
+from graft.packing.sampler import Sampler, rows_of
+from graft.training.loop import Pace, run
+from graft.training.objectives.anchor import Anchor
+from graft.training.objectives.causal import Causal
+from graft.training.run import adamw
+from graft.training.settings import Train
+from graft.training.train import train
+from graft.training.tunings.block_expansion import BlockExpansion
+from graft.training.tunings.freeze import Freeze
+from graft.training.tunings.ia3 import Ia3
+from graft.training.tunings.lora import Lora
+from graft.training.tunings.new_rows import NewRows
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(tokens=64 * 4 * 6, window=64, rows=4, micro_rows=2, rate=1e-3, precision="fp32", evaluations=1)
@@ -123,7 +123,7 @@ def test_importance_is_a_loop_of_backward_passes(world, targets):
         logits = plain.head.logits(plain.hidden(row))[0]
         wanted = row.targets_BT[0]
         if targets == "model":
-            from graft.core.seed import stream
+            from graft.core.stats.random_streams import stream
 
             lot = stream(5, "fisher", int(rows.row_B[b])).random((1, 64))[0]
             summed = np.cumsum(torch.softmax(logits.detach(), -1).double().numpy(), 1)

@@ -20,16 +20,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from command import call
-from graft.core.errors import UsageError, nearest, shortened
-from graft.core.settings import whole_number
-from graft.core.strict_json import parse_json
-from graft.core.yaml_bounds import ALIASES, DEEPEST, LONGEST, NODES
-from graft.law_verbs.words import open_law
-from graft.readers.answer_key import options_of
-from graft.readers.question import question_of
-from graft.readers.suite import Choosing, SuiteFile, read_tasks
-from graft.readers.table import number_of
-from graft.recipe import read_recipe
+from graft.core.config.errors import UsageError, nearest, shortened
+from graft.core.config.recipe import read_recipe
+from graft.core.config.settings import whole_number
+from graft.core.config.strict_json import parse_json
+from graft.core.config.yaml_bounds import ALIASES, DEEPEST, LONGEST, NODES
+from graft.evaluation.benchmarks.answer_key import options_of
+from graft.evaluation.benchmarks.question import question_of
+from graft.evaluation.benchmarks.suite import Choosing, SuiteFile, read_tasks
+from graft.scaling.queries.words import open_law
+from graft.scaling.tables.table import number_of
 
 ROWS = [
     {"size": 1e9, "tokens": tokens, "ratio": ratio, "loss": 2.0 + 0.3 * (1 - ratio) + 1e9 / tokens}

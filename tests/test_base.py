@@ -17,11 +17,11 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from graft.core.artifact import Artifact
-from graft.core.base import EMBEDDED, TOKENIZER_FILES, Base
-from graft.core.errors import UsageError
-from graft.core.fingerprint import Fingerprints
-from graft.core.weight_files import weight_entries
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import EMBEDDED, TOKENIZER_FILES, Base
+from graft.core.models.weight_files import weight_entries
+from graft.core.store.artifact import Artifact
+from graft.core.store.fingerprints import Fingerprints
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000000\n"
 VOCABULARY = {"a": 0, "b": 1, "ab": 2, "<|end|>": 3}
@@ -245,9 +245,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FROM_HUB = """
 import json, sys
 from pathlib import Path
-from graft.core.base import Base
-from graft.core.errors import GraftError
-from graft.core.fingerprint import Fingerprints, Unread
+from graft.core.models.base_model import Base
+from graft.core.config.errors import GraftError
+from graft.core.store.fingerprints import Fingerprints, Unread
 try:
     base = Base.find(sys.argv[1], **json.loads(sys.argv[2]))
     print(json.dumps([base.num_parameters, base.origin, base.marks.end, sorted(p.name for p in base.folder.iterdir())]))

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from graft.core.artifact import Artifact, Store
+from graft.core.store.artifact import Artifact, Store
+from graft.data.ingest import ingest
 from graft.readers import folder as reading
-from graft.stages.ingest import ingest
 
 GIGABYTE = 1 << 30
 PARAGRAPH = (
@@ -78,8 +78,8 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 READ = """
 import json, resource, sys
 from pathlib import Path
-from graft.core.artifact import Store
-from graft.stages.ingest import ingest
+from graft.core.store.artifact import Store
+from graft.data.ingest import ingest
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 import pyarrow, trafilatura
 before = peak()
@@ -196,8 +196,8 @@ def test_nothing_of_an_array_is_passed_over(tmp_path, content, lost):
 
 def test_a_suite_may_be_larger_than_a_row(tmp_path, monkeypatch):
     """What is bounded is a row, not the file."""
+    from graft.evaluation.benchmarks.suite_rows import rows_of
     from graft.readers import csv_rows
-    from graft.readers.suite_rows import rows_of
 
     monkeypatch.setattr(csv_rows, "ROW", 1 << 17)
     lines = ["query,a", *(f"{'what is law ' * 50} {number},one" for number in range(1000))]

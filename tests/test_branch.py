@@ -14,13 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from graft.core.artifact import Store
-from graft.core.errors import UsageError
-from graft.schedules.constant import Constant
-from graft.schedules.warm_stable_decay import WarmStableDecay
-from graft.stages.decay_now import DecayNow
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Store
+from graft.training.decay_branch import DecayNow
+from graft.training.schedules.constant import Constant
+from graft.training.schedules.warm_stable_decay import WarmStableDecay
+from graft.training.settings import Train
+from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 TRUNK = Train(
@@ -133,11 +133,11 @@ def test_bad_settings_are_named(settings, words):
 
 ENDLESS = """
 import sys
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.artifact import Artifact
-from graft.schedules.constant import Constant
-from graft.stages.train import Train, train
+from graft.core.store.artifact import Store
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Artifact
+from graft.training.schedules.constant import Constant
+from graft.training.train import Train, train
 from pathlib import Path
 base, tokens, store = sys.argv[1:]
 settings = Train(tokens=64 * 4 * 20000, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=1,

@@ -15,31 +15,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from graft import cli
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import GateClosed, UsageError
-from graft.core.settings import build, percentage
-from graft.fitting.fit import Fitting
-from graft.fitting.trials import Trials
-from graft.forecast.plan import forecast
-from graft.forecast.screen import show_forecast
-from graft.gate import check_gate, read_conditions
+from graft.budget.choose_mixture import Choose, lasting_share, learned_at
+from graft.budget.pilot_runs import Pilots, mixture_of, trials_of
+from graft.budget.walk_back import Place, WalkBack, best_inside, many_documents, search, walk_back
+from graft.cli import app as cli
+from graft.cli.gate import check_gate, read_conditions
+from graft.core.config.errors import GateClosed, UsageError
+from graft.core.config.recipe import read_recipe
+from graft.core.config.settings import build, percentage
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Store
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget, further
-from graft.laws.d_cpt import DCpt
-from graft.objectives.causal import Causal
-from graft.objectives.stay_close import StayClose
-from graft.page.budgeted import Budgeted
-from graft.recipe import read_recipe
-from graft.schedules.constant import Constant
-from graft.stages.choose import Choose, lasting_share, learned_at
-from graft.stages.pilot import Pilots, mixture_of, trials_of
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.stages.walk_back import Place, WalkBack, best_inside, many_documents, search, walk_back
-from graft.tensors.line import Line
-from graft.tensors.run import due_steps
+from graft.models.edit.interpolation import Line
+from graft.planning.plan import forecast
+from graft.planning.screen import show_forecast
+from graft.report.adaptation.budgeted import Budgeted
+from graft.scaling.fitting.fit import Fitting
+from graft.scaling.fitting.trials import Trials
+from graft.scaling.laws.d_cpt import DCpt
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.stay_close import StayClose
+from graft.training.run import due_steps
+from graft.training.schedules.constant import Constant
+from graft.training.settings import Train
+from graft.training.train import train
 
 TRAIN = Train(tokens=64 * 4 * 60, window=64, rows=4, micro_rows=4, rate=4e-3, precision="fp32", evaluations=1)
 
@@ -207,7 +207,7 @@ def test_pilots_too_short_to_tell_anything_are_refused(job, knowing):
 
 
 def test_each_law_is_asked_about_the_ratio_of_its_own_text(kept, store, job):
-    from graft.stages.pilot import Pilot
+    from graft.budget.pilot_runs import Pilot
 
     runs = [one for one in kept.artifacts if one.kind == "train"][:3]
     pilots = [Pilot(ratio, Causal(), run) for ratio, run in zip(job.pilots.ratios, runs, strict=True)]
@@ -254,7 +254,7 @@ def test_a_line_ends_at_its_two_models_to_the_bit(world, knowing):
 
 
 def test_no_line_leads_between_models_of_other_shapes(world, knowing, tmp_path):
-    from graft.stages.initialize import Initialize, initialize
+    from graft.surgery.initialize import Initialize, initialize
 
     small = Initialize(vocabulary=320, width=16, layers=2, heads=2, feed_forward=64, window=64)
     other = initialize(world.corpus, small, store=world.store) / "model"
@@ -294,7 +294,7 @@ def test_the_search_also_finds_it_where_general_text_improves_on_the_way(learned
 
 
 def test_as_many_documents_are_looked_at_as_there_is_room_for(world):
-    from graft.stages.tokenize import sources
+    from graft.data.tokenize import sources
 
     general = sources(world.tokens)["general"]
     every, few = many_documents(general, 0), many_documents(general, 700)
@@ -394,7 +394,7 @@ def test_a_plan_says_what_the_pilots_will_cost(job, tmp_path, capsys):
 
 
 def test_a_plan_for_hours_has_as_many_tokens_as_they_allow(job, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.forecast.plan.train_flops", lambda store, precision: 4e8)
+    monkeypatch.setattr("graft.planning.plan.train_flops", lambda store, precision: 4e8)
     adapt = replace(job.adapt, train=replace(job.adapt.train, tokens=None))
     short, long = (forecast(replace(job, hours=hours, adapt=adapt), Store(tmp_path)) for hours in (0.02, 0.08))
     assert 2 < long.shape.tokens / short.shape.tokens < 8
@@ -409,9 +409,9 @@ def test_a_gate_reads_the_numbers_of_the_budget(job, kept):
 
 def test_what_is_scored_on_the_line_is_what_is_saved(job, store, tmp_path):
     """Bases are stored in bf16, which moves weights that lie between: the saved model is read back and scored."""
-    from graft.stages.tokenize import sources
-    from graft.tensors.scoring import nats_by_document
-    from graft.tensors.weights import open_model
+    from graft.data.tokenize import sources
+    from graft.models.files.weights import open_model
+    from graft.models.scoring.scoring import nats_by_document
 
     half = tmp_path / "half"
     model = open_model(Path(job.adapt.base), "fp32")

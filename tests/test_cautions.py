@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graft.page.cautions import cautions
+from graft.report.shared.cautions import cautions
 
 
 def test_few_documents_and_foreign_general_text_are_said():

@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
-from graft.page import budgeted, panels
-from graft.probes.forgetting import verdict
-from graft.similarity_verb.advise import Advise
-from graft.similarity_verb.runs import Run
-from graft.stages import compare, front, grade, judge, present, report
-from graft.stages.verdict import called
-from graft.stages.verdict import sentence as eval_sentence
+from graft.evaluation.compare import compare_extension as compare
+from graft.evaluation.probes.forgetting import verdict
+from graft.evaluation.similarity.advise import Advise
+from graft.evaluation.similarity.runs import Run
+from graft.report.adaptation import budgeted, panels
+from graft.report.adaptation import stage as report
+from graft.report.benchmark import stage as grade
+from graft.report.benchmark.verdict import called
+from graft.report.benchmark.verdict import sentence as eval_sentence
+from graft.report.comparison import stage as present
+from graft.report.continual import stage as judge
+from graft.report.overview import pareto as front
 
 CLAIM = "no certain change"
 ALIKE = re.compile("no certain change|not told apart|not certainly")

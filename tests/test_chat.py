@@ -15,20 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.dialogue import Dialogue
-from graft.core.dialogue_encoder import REFUSED, DialogueEncoder
-from graft.core.doc import SCHEMA, doc_row
-from graft.core.errors import UsageError
-from graft.core.ledger import Amount
-from graft.core.shards import CHOSEN, NO_LABEL, REJECTED, TokenSource
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.ledger import Amount
+from graft.core.text.dialogue import Dialogue
+from graft.core.text.documents import SCHEMA, doc_row
+from graft.core.tokens.dialogue_encoder import REFUSED, DialogueEncoder
+from graft.core.tokens.token_shards import CHOSEN, NO_LABEL, REJECTED, TokenSource
+from graft.data.curate import Curate, curate
+from graft.data.ingest import Ingest, ingest
+from graft.data.tokenize import Tokenize, chat_template, sources, tokenize
 from graft.readers import dialogue as shapes
-from graft.readers.piece import Fields
+from graft.readers.file_record import Fields
 from graft.readers.row import from_row
-from graft.stages.curate import Curate, curate
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.tokenize import Tokenize, chat_template, sources, tokenize
 
 # --- rows of files ---------------------------------------------------------------------------------------------------
 
@@ -672,8 +672,8 @@ def test_only_the_answers_are_scored(world, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from graft.core.evidence import read_evidence
-    from graft.stages.evaluate import Evaluate, evaluate
+    from graft.core.records.evidence import read_evidence
+    from graft.evaluation.score_documents import Evaluate, evaluate
 
     rows = [
         {"prompt": f"what may the court {word} in case {i}", "completion": f"it may rule on claim {i} and {word} it"}
@@ -707,8 +707,8 @@ def test_one_pass_is_over_pairs_that_fit_a_row():
     """Pairs longer than a row are in none, so they are no part of a pass."""
     from dataclasses import replace
 
-    from graft.objectives.preference import Preference
-    from graft.stages.train_settings import Train, trainable_tokens
+    from graft.training.objectives.preference import Preference
+    from graft.training.settings import Train, trainable_tokens
 
     source = SimpleNamespace(
         pairs=lambda split: np.array([0, 2, 4]),
@@ -724,8 +724,8 @@ def test_one_pass_is_over_pairs_that_fit_a_row():
 def test_the_outcome_keeps_the_template_that_its_dialogues_were_written_in(world, tmp_path):
     from transformers import AutoTokenizer
 
-    from graft.stages.train import train
-    from graft.stages.train_settings import Train
+    from graft.training.settings import Train
+    from graft.training.train import train
 
     rows = [{"prompt": f"what may the court {i}", "completion": f"it may rule on claim {i}"} for i in range(40)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -8,18 +8,18 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from graft.cli import app
-from graft.core.artifact import Store
-from graft.core.errors import UsageError, UsageErrors, flat
-from graft.core.reference import settings_of
-from graft.core.shelf import Shelf, class_name
+from graft.budget.walk_back import WalkBack
+from graft.cli.app import app
+from graft.core.config.errors import UsageError, UsageErrors, flat
+from graft.core.config.plugins import Shelf, class_name
+from graft.core.config.recipe import build_changed, read_recipe
+from graft.core.config.settings_reference import settings_of
+from graft.core.store.artifact import Store
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.extend import Extend
-from graft.recipe import build_changed, read_recipe
-from graft.stages.evaluate import Evaluate
-from graft.stages.train_settings import Train
-from graft.stages.walk_back import WalkBack
+from graft.training.settings import Train
 
 JOBS = Shelf("jobs")
 

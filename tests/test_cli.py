@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import graft
 from command import call
 from conftest import OTHER, WORDS, write_texts
-from graft.core.artifact import Store
+from graft.core.store.artifact import Store
 from meter import processor_seconds
 
 REPOSITORY = Path(__file__).parents[1]
@@ -166,7 +166,7 @@ def test_every_setting_of_adapt_has_an_effect(world, tmp_path):
         ("train", {"train": replace(job.train, rows=4)}),
         ("evidence", {"evaluate": graft.Evaluate(max_tokens=200)}),
         ("findings", {"examine": graft.Examine(probes=job.examine.probes[:1])}),
-        ("report", {"report": graft.Report(title="Another title")}),
+        ("report", {"report": graft.AdaptationReport(title="Another title")}),
     ):
         changed = replace(job, out=str(tmp_path / "changed"), **change)
         fresh = [artifact for artifact in changed(world.store).artifacts if artifact.name not in plain]
@@ -211,7 +211,7 @@ def test_every_name_of_the_package_is_there_and_loads_no_torch():
         "assert set(graft.__all__) <= set(dir(graft))\n"
         "for name in graft.__all__: assert getattr(graft, name).__name__ == name, name\n"
         "from graft import *\n"
-        "import graft.stages.ingest, graft.stages.train\n"
+        "import graft.data.ingest, graft.training.train\n"
         "assert callable(graft.ingest) and callable(graft.train) and graft.Train().tokens is None\n"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
@@ -270,7 +270,7 @@ def test_a_gate_needs_a_summary(tmp_path):
 )  # fmt: skip
 def test_conditions_hold_or_not(condition, closed):
     """What was not measured cannot be ruled out, and closes the gate."""
-    from graft.gate import check_gate, read_conditions
+    from graft.cli.gate import check_gate, read_conditions
 
     summary = {
         "steps": 20,
@@ -298,7 +298,7 @@ def test_conditions_hold_or_not(condition, closed):
     ],
 )
 def test_a_gate_over_runs_skips_what_one_never_has_and_closes_on_what_was_not_measured(condition, words):
-    from graft.gate import Condition
+    from graft.cli.gate import Condition
 
     general = {"change": 0.01}
     summary = {
@@ -333,7 +333,7 @@ def test_help_and_plan_are_quick_and_leave_torch_alone(world, tmp_path):
     for arguments, limit in ((["--help"], 1.5), (["plan", str(recipe), "--store", str(tmp_path)], 4.0)):
         code = (
             f"import sys; sys.argv = ['graft', *{arguments!r}]\n"
-            "from graft.cli import main\n"
+            "from graft.cli.app import main\n"
             "try: main()\nexcept SystemExit as end: code = end.code\n"
             "sys.exit(code or ('torch' in sys.modules or 'transformers' in sys.modules))"
         )
@@ -357,8 +357,8 @@ def test_a_plan_foretells_what_the_run_then_counts(world, adapted, tmp_path, mon
         f"adapt:\n  base: {world.base.folder}\n  domain: {world.domain}\n  general: {world.general}\n"
         "  replay: 0.25\n  train: {tokens: 20000, rows: 4, rate: 1e-3, seed: 7}\n"
     )
-    from graft.forecast.plan import forecast
-    from graft.recipe import read_recipe
+    from graft.core.config.recipe import read_recipe
+    from graft.planning.plan import forecast
 
     blind = forecast(read_recipe(recipe), Store(tmp_path))
     known = forecast(read_recipe(recipe), world.store)

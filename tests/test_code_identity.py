@@ -18,18 +18,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from graft.core.artifact import Store
-from graft.core.code_identity import WITHOUT_EFFECT, Tree, closure, code_identity
-from graft.core.errors import FaultError, UsageError
-from graft.core.normal_source import _Form, normal_source
-from graft.core.parsed_sources import ParsedSources
-from graft.core.shelf import HOUSE
-from graft.listing import show_artifact
-from graft.objectives.causal import Causal
-from graft.objectives.denoise import Denoise
-from graft.objectives.stay_close import StayClose
-from graft.schedules.constant import Constant
-from graft.stages.train_settings import Train
+from graft.cli.listing import show_artifact
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.config.plugins import HOUSE
+from graft.core.store.artifact import Store
+from graft.core.store.code_identity import WITHOUT_EFFECT, Tree, closure, code_identity
+from graft.core.store.normal_source import _Form, normal_source
+from graft.core.store.parsed_sources import ParsedSources
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.denoise import Denoise
+from graft.training.objectives.stay_close import StayClose
+from graft.training.schedules.constant import Constant
+from graft.training.settings import Train
 
 EVERY_FILE = sorted(HOUSE.rglob("*.py"))
 SOURCES = ParsedSources()  # of all tests here: what is parsed once is not parsed again, and nothing is written down
@@ -195,7 +195,9 @@ def test_no_file_of_a_page_is_forgotten() -> None:
 
 def test_the_fault_that_was_seen_cannot_come_back() -> None:
     """Evidence kept its name after edits to these, so an old result was taken for the new one."""
-    assert {"graft.core.shards", "graft.core.evidence"} <= set(counted("graft.stages.evaluate"))
+    assert {"graft.core.tokens.token_shards", "graft.core.records.evidence"} <= set(
+        counted("graft.evaluation.score_documents")
+    )
 
 
 # ---- what changes no name
@@ -301,11 +303,22 @@ def moved(stage: str, house: Path, place: Any) -> str:
     return names[stage]
 
 
-SMALL = [f"graft.stages.{name}" for name in ("ingest", "curate", "tokenize", "compare", "examine", "liken")]
+SMALL = [
+    "graft.data.ingest",
+    "graft.data.curate",
+    "graft.data.tokenize",
+    "graft.evaluation.compare.compare_extension",
+    "graft.evaluation.run_probes",
+    "graft.evaluation.similarity.measure_similarity",
+]
 
 
 @settings(max_examples=10, deadline=None)
-@example("graft.stages.contrast", ["deep.er", "core", "a.b.c", "stages", "core", "a.b.c", "deep.er"], True)
+@example(
+    "graft.evaluation.compare.token_differences",
+    ["deep.er", "core", "a.b.c", "stages", "core", "a.b.c", "deep.er"],
+    True,
+)
 @given(
     st.sampled_from(SMALL),
     st.lists(st.sampled_from(["core", "deep.er", "a.b.c", "stages"]), min_size=7, max_size=7),
@@ -329,21 +342,21 @@ def test_where_a_module_lies_and_what_it_is_called_count_for_nothing(
 
 def test_a_moved_page_finds_its_files(tmp_path: Path) -> None:
     house = tmp_path / "graft"
-    at = moved("graft.stages.present", house, lambda name: name.replace("graft.page", "graft.report.pages"))
-    for path in HOUSE.glob("page/*.*"):
+    at = moved("graft.report.comparison.stage", house, lambda name: name.replace("graft.report", "graft.pages"))
+    for path in HOUSE.glob("report/*/*.*"):
         if path.suffix != ".py":
             beside = house / "report" / "templates" / path.name
             beside.parent.mkdir(exist_ok=True, parents=True)
             beside.write_bytes(path.read_bytes())
-    assert code_identity([at], None, tree_of(house=house)).whole == whole("graft.stages.present")
+    assert code_identity([at], None, tree_of(house=house)).whole == whole("graft.report.comparison.stage")
     (house / "report" / "templates" / "page.css").write_text("body { color: red }")
-    assert code_identity([at], None, tree_of(house=house)).whole != whole("graft.stages.present")
+    assert code_identity([at], None, tree_of(house=house)).whole != whole("graft.report.comparison.stage")
 
 
 # ---- plug-ins
 
 
-def changing(name: str, asked: Any, stage: str = "graft.stages.train") -> bool:
+def changing(name: str, asked: Any, stage: str = "graft.training.train") -> bool:
     path = tree_of().file(f"graft.{name}")
     assert path is not None
     return whole(stage, {path: changed(path)}, asked) != whole(stage, None, asked)
@@ -351,18 +364,22 @@ def changing(name: str, asked: Any, stage: str = "graft.stages.train") -> bool:
 
 def test_plugins_count_where_they_are_in_use() -> None:
     usual = Train()
-    assert changing("objectives.causal", usual) and changing("schedules.warm_stable_decay", usual)
-    assert not changing("objectives.denoise", usual) and not changing("objectives.stay_close", usual)
+    assert changing("training.objectives.causal", usual) and changing("training.schedules.warm_stable_decay", usual)
+    assert not changing("training.objectives.denoise", usual) and not changing("training.objectives.stay_close", usual)
     other = replace(usual, objective=Denoise(), schedule=Constant())
-    assert changing("objectives.denoise", other) and changing("schedules.constant", other)
-    assert not changing("objectives.causal", other) and not changing("schedules.warm_stable_decay", other)
+    assert changing("training.objectives.denoise", other) and changing("training.schedules.constant", other)
+    assert not changing("training.objectives.causal", other) and not changing(
+        "training.schedules.warm_stable_decay", other
+    )
 
 
 def test_a_plugin_that_is_made_of_another_changes_with_it() -> None:
     leashed = Train(objective=StayClose())
-    assert changing("objectives.causal", leashed)  # at a leash of 0 the one is the other
-    assert not changing("objectives.anchor", leashed)
-    assert whole("graft.stages.train", None, leashed) != whole("graft.stages.train", None, Train(objective=Causal()))
+    assert changing("training.objectives.causal", leashed)  # at a leash of 0 the one is the other
+    assert not changing("training.objectives.anchor", leashed)
+    assert whole("graft.training.train", None, leashed) != whole(
+        "graft.training.train", None, Train(objective=Causal())
+    )
 
 
 @dataclass(frozen=True)
@@ -372,13 +389,13 @@ class Asked:
     named: dict[str, Any] = field(default_factory=dict)
 
 
-Asked.__module__ = "graft.core.tally"  # this file imports plug-ins, and a class counts with its file
+Asked.__module__ = "graft.core.stats.tally"  # this file imports plug-ins, and a class counts with its file
 
 
 def test_plugins_are_found_wherever_settings_hold_them() -> None:
     for asked in (Asked(one=Asked(one=Denoise())), Asked(several=(1, Denoise())), Asked(named={"a": [Denoise()]})):
-        assert changing("objectives.denoise", asked)
-    assert not changing("objectives.denoise", Asked(one="denoise"))
+        assert changing("training.objectives.denoise", asked)
+    assert not changing("training.objectives.denoise", Asked(one="denoise"))
 
 
 FOREIGN = {
@@ -421,7 +438,7 @@ def test_a_users_plugin_counts_with_all_of_the_users_that_it_imports(tmp_path: P
 def test_what_is_had_from_the_package_by_its_short_name_is_followed(foreign: Any) -> None:
     """`from graft import Store` names a module that is not imported from there in so many words."""
     reached = closure(["mine.deep.metrics.count"], admitted("mine.deep.metrics.count"))
-    assert "graft.core.artifact" in reached and "graft.stages.train" not in reached
+    assert "graft.core.store.artifact" in reached and "graft.training.train" not in reached
 
 
 def admitted(name: str) -> Tree:
@@ -463,8 +480,8 @@ def test_plugin_folders_may_lie_at_any_depth(tmp_path: Path) -> None:
 
 DYNAMIC = {
     "__init__.py": "names of the package, told to type checkers as well",
-    "recipe.py": "jobs, which make no artifact themselves",
-    "core/shelf.py": "plug-ins, which are found in settings",
+    "core/config/recipe.py": "jobs, which make no artifact themselves",
+    "core/config/plugins.py": "plug-ins, which are found in settings",
     "readers/folder.py": "readers, which `ingest` names beside itself",
 }
 
@@ -481,7 +498,7 @@ def test_nothing_is_imported_by_name_unseen() -> None:
 
 
 def test_the_reader_of_a_file_is_in_the_name_of_what_was_read(tmp_path: Path) -> None:
-    from graft.stages.ingest import ingest
+    from graft.data.ingest import ingest
 
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
     (tmp_path / "b.txt").write_text("two")
@@ -495,31 +512,40 @@ def test_the_reader_of_a_file_is_in_the_name_of_what_was_read(tmp_path: Path) ->
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_closure_holds_a_subject_and_not_the_package(stage: str) -> None:
-    rooms = {name.split(".")[1] for name in counted(stage) if "." in name}
-    assert not rooms & {"cli", "jobs", "forecast", "listing", "proof", "recipe", "gate", "itinerary", "why_verb"}
-    if stage.rpartition(".")[2] in ("ingest", "curate", "tokenize", "compare", "examine", "liken", "contrast"):
-        assert not rooms & {"tensors", "page"}
+    found = {name: path for name, path in counted(stage).items() if path.name != "__init__.py"}
+    rooms = {name.split(".")[1] for name in found}
+    assert not rooms & {"cli", "jobs", "planning", "launch"}
+    if stage.startswith("graft.data.") or stage.rpartition(".")[2] in (
+        "compare_extension",
+        "run_probes",
+        "measure_similarity",
+        "token_differences",
+    ):
+        assert not {
+            name for name in found if name.startswith(("graft.models.forward", "graft.training.", "graft.report"))
+        }
     if stage in PAGES:
-        assert "tensors" not in rooms
+        assert not {name for name in found if name.startswith("graft.models.forward")}
     else:
-        assert "page" not in rooms
-    assert len(counted(stage)) <= 90
+        assert "report" not in rooms
+    assert len(found) <= 95
 
 
 # What modules that count may import from those that do not: names that bring nothing new into an artifact.
 HARMLESS = {
-    "core.errors": "said shortened UsageError FaultError GateClosed GraftError nearest joined flat UnknownKey",
-    "core.progress": "Progress track clock phase",
-    "core.notes": "say tell tell_notes",
-    "stages.tell": "tell_notes by_place",
-    "core.leftovers": "artifact_folders",  # which there are
-    "core.plain": "plain",  # on its way to the terminal
-    "core.interrupts": "note_signal",
-    "core.artifact": "Artifact artifact_at Draft Store Meet NotMade digest MANIFEST",  # digest: of inputs
-    "core.code_identity": "code_identity",
-    "core.fingerprint": "Fingerprints Unread stamp",
-    "core.settings": "check_choices to_json whole_number build_plugin",  # of plug-ins, which settings hold as well
-    "core.shelf": "Shelf plugin_name HOUSE",
+    "core.config.errors": "said shortened UsageError FaultError GateClosed GraftError nearest joined flat UnknownKey",
+    "core.process.progress": "Progress track clock phase",
+    "core.process.notes": "say tell tell_notes",
+    "data.user_notes": "tell_notes by_place",
+    "core.store.leftovers": "artifact_folders",  # which there are
+    "core.config.plain_text": "plain",  # on its way to the terminal
+    "core.process.interrupts": "note_signal",
+    "core.store.artifact": "Artifact artifact_at Draft Store Meet NotMade digest MANIFEST",  # digest: of inputs
+    "core.store.manifest": "MANIFEST",
+    "core.store.code_identity": "code_identity",
+    "core.store.fingerprints": "Fingerprints Unread stamp",
+    "core.config.settings": "check_choices to_json whole_number build_plugin",  # plug-ins are in settings, too
+    "core.config.plugins": "Shelf plugin_name HOUSE needs_of",
 }
 
 
@@ -536,12 +562,12 @@ def test_the_short_list_stays_harmless() -> None:
 
 
 def test_an_artifact_shows_the_code_it_was_made_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = Store(tmp_path).make("docs", {}, {}, "graft.stages.compare", lambda draft: None)
+    made = Store(tmp_path).make("docs", {}, {}, "graft.evaluation.compare.compare_extension", lambda draft: None)
     code = made.manifest["code"]
-    assert code == code_identity(["graft.stages.compare"]).to_json()
+    assert code == code_identity(["graft.evaluation.compare.compare_extension"]).to_json()
     show_artifact(made)
     said = capsys.readouterr().out
-    assert code["identity"] in said and "core.bootstrap" in said
+    assert code["identity"] in said and "core.stats.bootstrap" in said
 
 
 # ---- memory
@@ -578,7 +604,7 @@ def test_a_source_that_is_no_python_is_named(tmp_path: Path) -> None:
 EDITED = """
 import importlib, sys
 from pathlib import Path
-from graft.core.code_identity import code_identity
+from graft.core.store.code_identity import code_identity
 path = Path(sys.argv[1])
 path.write_text("x = 1 + 1")
 sys.path.insert(0, str(path.parent))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from command import call, call_process
-from graft import cli
-from graft.core.errors import FaultError
+from graft.cli import app as cli
+from graft.core.config.errors import FaultError
 
 LAW = Path(__file__).parents[1] / "docs" / "laws_example.csv"
 

@@ -13,13 +13,13 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from graft.tensors import attention
-from graft.tensors.endings import Ending, EndingScorer
-from graft.tensors.lengths import longest_text, rope_switch, switches
-from graft.tensors.model import Model
-from graft.tensors.nats import score, weighted_sums
-from graft.tensors.sampler import pack
-from graft.tensors.weights import open_model
+from graft.models.files.weights import open_model
+from graft.models.forward import attention
+from graft.models.forward.lengths import longest_text, rope_switch, switches
+from graft.models.forward.model import Model
+from graft.models.losses.token_losses import score, weighted_sums
+from graft.models.scoring.continuations import Ending, EndingScorer
+from graft.packing.sampler import pack
 
 V = 320
 NO_IDS = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
@@ -131,7 +131,7 @@ def test_lengths_at_which_a_model_changes_are_read_off_it():
 
 def test_a_long_switch_is_looked_at_when_it_is_first_reached(world, tmp_path, monkeypatch):
     """Comparing beyond it costs as much as some batches, which who reads short rows never pays."""
-    monkeypatch.setattr("graft.tensors.verify.AT_ONCE", 0)
+    monkeypatch.setattr("graft.models.checks.verify.AT_ONCE", 0)
     probabilities = attention._probabilities
 
     def without_window(q_GWC, k_GWC, rows, columns, window):

@@ -10,17 +10,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from graft.core.artifact import Store
-from graft.core.errors import UsageError
-from graft.objectives.swap_distill import SwapDistill
-from graft.stages.consult import Consult, consult
-from graft.stages.tokenize import sources
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors import shortlists as module
-from graft.tensors.divergence import Divergence
-from graft.tensors.sampler import Sampler
-from graft.tensors.shortlists import Kept, Shortlists
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Store
+from graft.data.tokenize import sources
+from graft.models.losses.divergence import Divergence
+from graft.packing.sampler import Sampler
+from graft.training import teacher_top_k as module
+from graft.training.cache_teacher import Consult, consult
+from graft.training.objectives.swap_distill import SwapDistill
+from graft.training.settings import Train
+from graft.training.teacher_top_k import Kept, Shortlists
+from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(tokens=64 * 4 * 8, window=64, rows=4, micro_rows=2, rate=3e-3, precision="fp32", evaluations=1)

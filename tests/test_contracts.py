@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from graft.core.errors import UsageError
-from graft.core.settings import build
-from graft.core.shelf import FOLDERS, HOUSE, Shelf
-from graft.objectives.causal import Causal
-from graft.objectives.contract import CachedTeacher, Needs, objective_needs
-from graft.objectives.swap_distill import SwapDistill
-from graft.stages.train_settings import Train
-from graft.tunings.contract import tuning_needs
-from graft.tunings.o_lora import OLora
+from graft.core.config.errors import UsageError
+from graft.core.config.plugins import FOLDERS, HOUSE, Shelf
+from graft.core.config.settings import build
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.contract import CachedTeacher, Needs, objective_needs
+from graft.training.objectives.swap_distill import SwapDistill
+from graft.training.settings import Train
+from graft.training.tunings.contract import tuning_needs
+from graft.training.tunings.o_lora import OLora
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def test_other_parameters_of_the_verb_are_refused():
 
 
 def test_needs_of_another_folder_are_refused():
-    from graft.tunings.contract import Needs as Other
+    from graft.training.tunings.contract import Needs as Other
 
     with pytest.raises(UsageError, match=r"needs\(\) gives a Needs") as caught:
         objective_needs(variant(needs=lambda self: Other())())
-    assert "graft.objectives.contract.Needs" in str(caught.value)
+    assert "graft.training.objectives.contract.Needs" in str(caught.value)
 
 
 def test_a_plugin_of_another_folder_is_refused():

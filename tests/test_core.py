@@ -18,21 +18,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.core.artifact import DryStore, NotMade, Store, digest
-from graft.core.bootstrap import levels, paired_change
-from graft.core.errors import UsageError, nearest
-from graft.core.family import Family
-from graft.core.files import as_disk_full, is_held, locked, write_whole
-from graft.core.fingerprint import SMALL, Fingerprints, Unread
-from graft.core.ledger import Amount, Ledger
-from graft.core.plain import plain
-from graft.core.seed import stream
-from graft.core.tally import Tally
-from graft.listing import show_artifact, show_artifacts
-from graft.why_verb.ancestry import ancestry, show_ancestry
+from graft.cli.listing import show_artifact, show_artifacts
+from graft.core.config.errors import UsageError, nearest
+from graft.core.config.plain_text import plain
+from graft.core.stats.bootstrap import levels, paired_change
+from graft.core.stats.random_streams import stream
+from graft.core.stats.tally import Tally
+from graft.core.store.artifact import DryStore, NotMade, Store, digest
+from graft.core.store.atomic_files import as_disk_full, is_held, locked, write_whole
+from graft.core.store.fingerprints import SMALL, Fingerprints, Unread
+from graft.core.store.ledger import Amount, Ledger
+from graft.core.store.lineage import Family
+from graft.lineage.why.ancestry import ancestry, show_ancestry
 
 amounts = st.builds(Amount, st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))
-CODE = "graft.core.seed"
+CODE = "graft.core.stats.random_streams"
 
 
 def test_tallies_add_and_divide_once():
@@ -383,12 +383,12 @@ def test_a_dry_store_finds_and_never_makes(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from graft.core.artifact import Store
+from graft.core.store.artifact import Store
 def build(draft):
     (draft / "text.txt").write_text("x" * 2_000_000)
     print("building", flush=True)
     time.sleep(float(sys.argv[2]))
-Store(Path(sys.argv[1])).make("docs", {}, {}, "graft.core.seed", build)
+Store(Path(sys.argv[1])).make("docs", {}, {}, "graft.core.stats.random_streams", build)
 """
 
 

@@ -15,19 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core import settings as house
-from graft.core.artifact import Artifact, Store
-from graft.core.doc import SPLITS, doc_id
-from graft.core.errors import UsageError
-from graft.core.frames import DataFrame, daft
-from graft.core.ledger import Amount
-from graft.core.ngrams import PIECE, Held, ngrams
-from graft.core.split import Split
+from graft.core.config import settings as house
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.ledger import Amount
+from graft.core.text.daft_frames import DataFrame, daft
+from graft.core.text.documents import SPLITS, doc_id
+from graft.core.text.ngrams import PIECE, Held, ngrams
+from graft.core.text.split import Split
+from graft.data.curate import Curate, curate
+from graft.data.ingest import ingest
+from graft.data.steps.exact_duplicates import ExactDuplicates
+from graft.data.steps.overlap import Overlap
 from graft.embedded import text as embedded
-from graft.stages.curate import Curate, curate
-from graft.stages.ingest import ingest
-from graft.steps.exact_duplicates import ExactDuplicates
-from graft.steps.overlap import Overlap
 
 WORDS = [f"w{i}" for i in range(5000)]
 
@@ -474,7 +474,7 @@ def test_daft_is_told_not_to_report_its_use() -> None:
         "import urllib.request as r\n"
         "def opened(*a, **k): print('called', a)\n"
         "r.urlopen = opened\n"
-        "import graft.stages.curate, threading, sys\n"
+        "import graft.data.curate, threading, sys\n"
         "[t.join(5) for t in threading.enumerate() if t is not threading.main_thread()]\n"
         "print('torch' in sys.modules)"
     )

@@ -16,11 +16,11 @@ import pytest
 
 from command import call
 from conftest import OTHER, WORDS, write_texts
-from graft.core.artifact import Store
-from graft.core.base import EMBEDDED, Base
-from graft.core.errors import UsageError
-from graft.stages.find_base import find_base
-from graft.tensors import skeleton
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import EMBEDDED, Base
+from graft.core.store.artifact import Store
+from graft.models.checks import skeleton
+from graft.models.checks.find_base import find_base
 
 WEIGHTS = "model.safetensors"
 

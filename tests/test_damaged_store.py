@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 
 from command import call
-from graft.core.artifact import Artifact, Store
-from graft.core.errors import FaultError, UsageError
-from graft.core.family import Family
-from graft.core.files import locked, whole
-from graft.core.fingerprint import SMALL
-from graft.core.manifest import MANIFEST, read_manifest
-from graft.core.mark import DRAFTS, LOCKS, MARK, MEMORY
-from graft.stages.kin import ancestry
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.atomic_files import locked, whole
+from graft.core.store.fingerprints import SMALL
+from graft.core.store.lineage import Family
+from graft.core.store.manifest import MANIFEST, read_manifest
+from graft.core.store.ownership import DRAFTS, LOCKS, MARK, MEMORY
+from graft.core.store.related import ancestry
 
-CODE = "graft.core.seed"
+CODE = "graft.core.stats.random_streams"
 
 
 def make(store: Store, kind: str, inputs: dict | None = None) -> Artifact:
@@ -286,8 +286,8 @@ def test_everything_that_a_kill_can_leave_is_known_to_clean(tmp_path):
     script = """
 import sys, os, signal
 from pathlib import Path
-from graft.core.artifact import Store
-from graft.core.files import locked, whole
+from graft.core.store.artifact import Store
+from graft.core.store.atomic_files import locked, whole
 root = Path(sys.argv[1])
 def build(draft):
     with whole(draft / "weights") as out, whole(root / "fingerprints.json") as one, whole(root / ".graft.json") as two:
@@ -296,7 +296,7 @@ def build(draft):
             with whole(root / "drafts" / ".graft-probe") as three:
                 print("holding", flush=True)
                 signal.pause()
-Store(root).make("tokens", {}, {}, "graft.core.seed", build)
+Store(root).make("tokens", {}, {}, "graft.core.stats.random_streams", build)
 """
     process = subprocess.Popen([sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline() == "holding\n"

@@ -15,29 +15,29 @@ import transformers
 from safetensors.torch import load_file
 
 from conftest import World
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.seed import stream
-from graft.core.special import sentinel_ids
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.stats.random_streams import stream
+from graft.core.store.artifact import Store
+from graft.core.tokens.special_tokens import sentinel_ids
+from graft.data.tokenize import sources, tokenize
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Adapt
-from graft.objectives.denoise import Denoise
-from graft.objectives.masked import Masked
-from graft.stages.evaluate import Evaluate
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.tokenize import sources, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors import encoder_decoder as halves_of_models
-from graft.tensors.batch import Batch
-from graft.tensors.encoder import TURNS
-from graft.tensors.loop import Pace, run
-from graft.tensors.run import adamw
-from graft.tensors.sampler import Sampler
-from graft.tensors.scoring import choose_documents, mean_nats, score_documents
-from graft.tensors.spans import Noise, corrupt, halves_of, stack
-from graft.tensors.verify import verify
-from graft.tensors.weights import open_model
+from graft.models.checks.verify import verify
+from graft.models.files.weights import open_model
+from graft.models.forward import encoder_decoder as halves_of_models
+from graft.models.forward.encoder import TURNS
+from graft.models.scoring.scoring import choose_documents, mean_nats, score_documents
+from graft.packing.batch import Batch
+from graft.packing.sampler import Sampler
+from graft.packing.span_corruption import Noise, corrupt, halves_of, stack
+from graft.surgery.initialize import Initialize, initialize
+from graft.training.loop import Pace, run
+from graft.training.objectives.denoise import Denoise
+from graft.training.objectives.masked import Masked
+from graft.training.run import adamw
+from graft.training.settings import Train
+from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(

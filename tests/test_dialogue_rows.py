@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core.artifact import Store
-from graft.core.dialogue import Dialogue, Message
+from graft.core.store.artifact import Store
+from graft.core.text.dialogue import Dialogue, Message
+from graft.data.ingest import ingest
 from graft.readers import dialogue as shapes
-from graft.stages.ingest import ingest
 
 Q, A = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
 CALL = {"id": "c0", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Graz"}'}}

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.dialogue import Dialogue
-from graft.core.dialogue_encoder import REFUSED, DialogueEncoder
-from graft.core.errors import UsageError
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Store
+from graft.core.text.dialogue import Dialogue
+from graft.core.tokens.dialogue_encoder import REFUSED, DialogueEncoder
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import Tokenize, chat_template, sources, tokenize
 from graft.readers.dialogue import dialogue_in
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.tokenize import Tokenize, chat_template, sources, tokenize
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|eom|>")
 PLAIN = ("<think>", "</think>", "<tool_call>", "</tool_call>")

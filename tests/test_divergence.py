@@ -12,21 +12,22 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM
 
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.seed import stream
-from graft.objectives.selective import Selective
-from graft.objectives.stay_close import StayClose
-from graft.objectives.swap_distill import SwapDistill
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.stages.training import same_tokenizer
-from graft.tensors import head as heads
-from graft.tensors import nats, weights
-from graft.tensors.divergence import Divergence, Shortlist, Teacher, swap_top
-from graft.tensors.head import Head
-from graft.tensors.nats import Sums, weighted_sums
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.stats.random_streams import stream
+from graft.core.store.artifact import Store
+from graft.models.files import weights
+from graft.models.losses import head as heads
+from graft.models.losses import token_losses as nats
+from graft.models.losses.divergence import Divergence, Shortlist, Teacher, swap_top
+from graft.models.losses.head import Head
+from graft.models.losses.token_losses import Sums, weighted_sums
+from graft.training.objectives.selective import Selective
+from graft.training.objectives.stay_close import StayClose
+from graft.training.objectives.swap_distill import SwapDistill
+from graft.training.settings import Train
+from graft.training.train import train
+from graft.training.training_run import same_tokenizer
 
 B, T, D, V, G = 3, 6, 8, 23, 4
 SETTINGS = {

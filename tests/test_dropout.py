@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from conftest import World
-from graft.core.artifact import Store
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.core.store.artifact import Store
+from graft.training.settings import Train
+from graft.training.train import train
 
 
 def seeds_of(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> list[int]:

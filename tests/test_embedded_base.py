@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from graft.core.base import EMBEDDED, Base
-from graft.recipe import read_recipe
+from graft.core.config.recipe import read_recipe
+from graft.core.models.base_model import EMBEDDED, Base
 
 FOLDER = EMBEDDED["embedded"]
 RECIPE = Path(__file__).parents[1] / "recipes" / "embedded_base.yaml"

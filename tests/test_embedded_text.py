@@ -16,18 +16,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from graft.core.artifact import Store
-from graft.core.dialogue import Dialogue
-from graft.core.errors import UsageError
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Store
+from graft.core.text.dialogue import Dialogue
+from graft.data.curate import curate
+from graft.data.estimate_sizes import survey
+from graft.data.ingest import ingest
+from graft.data.tokenize import Tokenize, tokenize
 from graft.embedded import text as embedded
 from graft.embedded.docstrings import paragraphs, told
 from graft.embedded.questions import Asked, asked_of, pairs_of
 from graft.embedded.text import LONGEST, SHORTEST, Embedded, without_docstrings
-from graft.readers.piece import Piece
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.survey import survey
-from graft.stages.tokenize import Tokenize, tokenize
+from graft.readers.file_record import Piece
 
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 

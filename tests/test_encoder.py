@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from graft.core import encoder
-from graft.core.edges import DEEPSEEK, EDGE, PART, PATTERNS
-from graft.core.encoder import Encoder
+from graft.core.tokens import cached_encoder as encoder
+from graft.core.tokens.cached_encoder import Encoder
+from graft.core.tokens.safe_cuts import DEEPSEEK, EDGE, PART, PATTERNS
 
 END, TOOL = "<|end_of_text|>", "<tool_1>"
 

@@ -21,20 +21,20 @@ import yaml
 import zstandard
 
 from conftest import OTHER, WORDS, World
-from graft.core.answers import FILE, read_answers
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import FaultError, GateClosed, UsageError
-from graft.core.proportions import Answered, holm, mcnemar, over_items, over_tasks, wilson
-from graft.gate import check_gate, reach, read_conditions
+from graft.cli.gate import check_gate, reach, read_conditions
+from graft.core.config.errors import FaultError, GateClosed, UsageError
+from graft.core.models.base_model import Base
+from graft.core.records.benchmark_answers import FILE, read_answers
+from graft.core.stats.accuracy_tests import Answered, holm, mcnemar, over_items, over_tasks, wilson
+from graft.core.store.artifact import Artifact, Store
+from graft.evaluation.benchmarks.question import FORMS, Refused, question_of
+from graft.evaluation.benchmarks.run_benchmark import answer
+from graft.evaluation.benchmarks.settings import Answer
+from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
 from graft.jobs.benchmark import Benchmark
-from graft.readers.question import FORMS, Refused, question_of
-from graft.readers.suite import Choosing, read_tasks, suite_files
-from graft.stages.answer import answer
-from graft.stages.answer_settings import Answer
-from graft.stages.grade import Grade, grade, number_keys, summarize
-from graft.stages.graded import Graded, items_of
-from graft.stages.verdict import named
+from graft.report.benchmark.items import Graded, items_of
+from graft.report.benchmark.stage import Grade, grade, number_keys, summarize
+from graft.report.benchmark.verdict import named
 
 CHOICES = [
     {"query": "the court of law shall", "choices": ["hear a case", "walked by", "sea in"], "gold": 0},
@@ -287,7 +287,7 @@ def test_tasks_are_parted_by_a_field(tmp_path: Path) -> None:
 
 
 def test_rows_as_tries_hold_every_text() -> None:
-    from graft.tensors.tries import batches, lay, rounded
+    from graft.packing.prefix_tries import batches, lay, rounded
 
     draw = np.random.default_rng(3)
     texts = [draw.integers(0, 3, draw.integers(1, 30)) for _ in range(300)]
@@ -314,8 +314,8 @@ def test_rows_as_tries_hold_every_text() -> None:
 def test_endings_are_scored_as_transformers_would(world: World, ways: str) -> None:
     from transformers import AutoModelForCausalLM
 
-    from graft.tensors.endings import Ending, EndingScorer
-    from graft.tensors.weights import open_model
+    from graft.models.files.weights import open_model
+    from graft.models.scoring.continuations import Ending, EndingScorer
 
     draw = np.random.default_rng(0)
     shots = draw.integers(2, 300, 20)
@@ -343,9 +343,9 @@ def test_endings_are_scored_as_transformers_would(world: World, ways: str) -> No
 
 
 def test_a_model_that_takes_no_mask_reads_texts_one_by_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graft.tensors import endings as engine
-    from graft.tensors.endings import Ending, EndingScorer
-    from graft.tensors.weights import open_model
+    from graft.models.files.weights import open_model
+    from graft.models.scoring import continuations as engine
+    from graft.models.scoring.continuations import Ending, EndingScorer
 
     model = open_model(world.base.folder, "fp32", frozen=True)
     asked = [Ending(np.array([5, 6, n, 7]), 2) for n in range(10, 14)]
@@ -363,8 +363,8 @@ def test_a_model_that_takes_no_mask_reads_texts_one_by_one(world: World, monkeyp
 def test_what_is_written_is_what_transformers_writes(world: World) -> None:
     from transformers import AutoModelForCausalLM
 
-    from graft.tensors.weights import open_model
-    from graft.tensors.writing import write
+    from graft.models.files.weights import open_model
+    from graft.models.generation.greedy import write
 
     draw = np.random.default_rng(1)
     prompts = [draw.integers(2, 300, size) for size in (4, 9, 4, 4, 1)]
@@ -437,7 +437,7 @@ def test_a_second_run_does_nothing_and_content_decides(world: World, tmp_path: P
 def test_what_a_killed_run_has_answered_is_not_asked_again(
     world: World, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graft.stages import ask as asking
+    from graft.evaluation.benchmarks import ask_task as asking
 
     whole = answer(world.base, [str(suite)], store=Store(tmp_path / "whole"))
     asked: list[str] = []
@@ -507,7 +507,7 @@ def test_every_setting_is_read(world: World, tmp_path: Path) -> None:
 
 
 def test_what_is_right_when_the_model_writes(world: World, tmp_path: Path) -> None:
-    from graft.stages.ask import plain
+    from graft.evaluation.benchmarks.ask_task import plain
 
     assert plain("  The Judge!  of a LAW ") == "judge of law"
     store = Store(tmp_path / "store")
@@ -523,7 +523,7 @@ def test_what_is_right_when_the_model_writes(world: World, tmp_path: Path) -> No
 
 
 def test_an_answer_of_articles_or_marks_alone_is_compared_as_it_stands() -> None:
-    from graft.stages.ask import is_right
+    from graft.evaluation.benchmarks.ask_task import is_right
 
     assert is_right("A", ["A"]) and is_right("!!!", ["none", "!!!"]) and is_right("The", [" The"])
     assert not is_right("the", ["A"]) and not is_right("", ["A", "!!!"]) and not is_right("...", ["A"])
@@ -711,10 +711,10 @@ def test_numbers_are_those_of_the_harness(world: World, suite: Path, hflm: Any, 
 def test_rolling_log_likelihoods_are_those_of_the_harness(world: World, hflm: Any) -> None:
     from lm_eval.api.instance import Instance
 
-    from graft.tensors.endings import EndingScorer
-    from graft.tensors.pairs import PairEncoder
-    from graft.tensors.speaker import Speaker
-    from graft.tensors.weights import open_model
+    from graft.models.files.weights import open_model
+    from graft.models.scoring.context_pairs import PairEncoder
+    from graft.models.scoring.continuations import EndingScorer
+    from graft.models.scoring.lm_eval_adapter import Speaker
 
     texts = [" ".join(WORDS[:12]), " ".join((WORDS + OTHER) * 4), "a"]
     requests = [Instance("loglikelihood_rolling", {}, (text,), number) for number, text in enumerate(texts)]
@@ -766,7 +766,7 @@ def test_examples_before_a_question_are_those_of_the_harness(world: World, hflm:
 
 
 def test_a_task_that_is_built_otherwise_each_time_is_no_task(world: World, tmp_path: Path) -> None:
-    from graft.stages import harness
+    from graft.evaluation.benchmarks import lm_eval_tasks as harness
 
     path = task_file(tmp_path, write_rows(tmp_path / "rows.jsonl", CHOICES), "choices", "fickle")
     [task] = harness.open_tasks([str(path)], 0, None)
@@ -777,9 +777,9 @@ def test_a_task_that_is_built_otherwise_each_time_is_no_task(world: World, tmp_p
 
 def speaking(world: World) -> tuple[Any, Base, Any]:
     """What a task is asked with."""
-    from graft.tensors.endings import EndingScorer
-    from graft.tensors.pairs import PairEncoder
-    from graft.tensors.weights import open_model
+    from graft.models.files.weights import open_model
+    from graft.models.scoring.context_pairs import PairEncoder
+    from graft.models.scoring.continuations import EndingScorer
 
     window = world.base.window
     scorer = EndingScorer(open_model(world.base.folder, "fp32", frozen=True), window)
@@ -814,7 +814,7 @@ def test_settings_that_no_task_of_the_harness_reads_are_refused(world: World, tm
 def test_a_right_answer_that_is_no_choice_is_named_before_anything_is_scored(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graft.tensors import weights
+    from graft.models.files import weights
 
     def opened(*rest: Any, **more: Any) -> Any:
         raise AssertionError("the model was opened")
@@ -1024,7 +1024,7 @@ def test_tasks_of_one_item_have_an_interval() -> None:
 
 
 def test_a_coin_over_tasks_is_mcnemar_where_tasks_are_alike() -> None:
-    from graft.core.proportions import coin
+    from graft.core.stats.accuracy_tests import coin
 
     both = answered("1" * 9 + "0" * 31, "0" * 9 + "1" * 2 + "0" * 29, task=[n % 20 for n in range(40)])
     assert coin(both) == pytest.approx(mcnemar(9, 2), abs=0.02)
@@ -1039,8 +1039,8 @@ def test_equal_models_are_seldom_called_better_or_worse(size: int) -> None:
 
     More than 7 of 60 would come about by luck at 5 % once in fifty times; the draws are fixed.
     """
-    from graft.core.proportions import coin
-    from graft.stages.verdict import called
+    from graft.core.stats.accuracy_tests import coin
+    from graft.report.benchmark.verdict import called
 
     draw, wrong = np.random.default_rng(size), np.zeros(2, int)
     for _ in range(60):
@@ -1054,7 +1054,7 @@ def test_equal_models_are_seldom_called_better_or_worse(size: int) -> None:
 
 
 def test_a_verdict_needs_the_interval_and_the_test() -> None:
-    from graft.stages.verdict import called
+    from graft.report.benchmark.verdict import called
 
     assert called((0.1, 0.1), 0.5, 0.05) == "no change" and called((0.1, 0.2), 0.01, 0.05) == "improved"
     assert called((-0.2, -0.1), 0.01, 0.05) == "worse" and called((-0.2, 0.1), 0.01, 0.05) == "no change"
@@ -1226,7 +1226,7 @@ def test_the_job_lays_out_its_results_and_a_gate_reads_them(
 def test_the_command(world: World, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from graft.cli import app
+    from graft.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     arguments = ["eval", str(world.base.folder), "--suite", str(many), "--limit", "5", "--shots", "1", "--out", "mine"]

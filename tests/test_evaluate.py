@@ -13,16 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import WORDS
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import FaultError, UsageError
-from graft.core.evidence import read_evidence
-from graft.core.measuring import most_of_one
-from graft.stages import tell
-from graft.stages.curate import curate
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.ingest import ingest
-from graft.stages.tokenize import sources, tokenize
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.models.base_model import Base
+from graft.core.records.evidence import read_evidence
+from graft.core.stats.evaluation_size import most_of_one
+from graft.core.store.artifact import Artifact, Store
+from graft.data import user_notes as tell
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import sources, tokenize
+from graft.evaluation.score_documents import Evaluate, evaluate
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_notes_are_told_once(capsys):
 
 
 def test_memory_that_is_not_there_names_the_setting_to_lower(world, tmp_path, monkeypatch):
-    import graft.tensors.scoring as scoring
+    import graft.models.scoring.scoring as scoring
 
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nmore")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from graft.core.artifact import Store
-from graft.core.errors import UsageError
-from graft.probes.blame import Blame
-from graft.probes.forgetting import Forgetting
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.examine import Examine, examine
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Store
+from graft.evaluation.probes.blame import Blame
+from graft.evaluation.probes.forgetting import Forgetting
+from graft.evaluation.run_probes import Examine, examine
+from graft.evaluation.score_documents import Evaluate, evaluate
 
 
 @dataclass(frozen=True)

@@ -21,31 +21,31 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from command import call
 from conftest import WORDS, World, write_texts
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.merges import Learned, count_words, learn
-from graft.core.spelling import Spelling, with_merges
-from graft.forecast.plan import forecast
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Artifact, Store
+from graft.core.tokens.bpe_merges import Learned, count_words, learn
+from graft.core.tokens.bpe_spelling import Spelling, with_merges
+from graft.data.curate import Curate
+from graft.data.ingest import Ingest
+from graft.data.tokenize import Tokenize, tokenize
+from graft.evaluation.compare.compare_extension import Compare
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Adapt
 from graft.jobs.extend import Extend
-from graft.stages.compare import Compare
-from graft.stages.curate import Curate
-from graft.stages.evaluate import Evaluate
-from graft.stages.extend import Growth, extend
-from graft.stages.ingest import Ingest
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors.batch import Batch
-from graft.tensors.checkpoints import changing
-from graft.tensors.decoder import Decoder
-from graft.tensors.model import Model
-from graft.tensors.nats import weighted_sums
-from graft.tensors.new_rows import grow_rows
-from graft.tensors.run import adamw
-from graft.tunings.full import Full
-from graft.tunings.new_rows import NewRows
+from graft.models.edit.embedding_rows import grow_rows
+from graft.models.files.checkpoints import changing
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.model import Model
+from graft.models.losses.token_losses import weighted_sums
+from graft.packing.batch import Batch
+from graft.planning.plan import forecast
+from graft.surgery.extend_vocabulary import Growth, extend
+from graft.training.run import adamw
+from graft.training.settings import Train
+from graft.training.train import train
+from graft.training.tunings.full import Full
+from graft.training.tunings.new_rows import NewRows
 
 # --- merges ----------------------------------------------------------------------------------------------------------
 

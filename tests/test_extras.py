@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from graft.core import extras
-from graft.core.extras import pip_install, requirements
+from graft.core.config import extras
+from graft.core.config.extras import pip_install, requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core import fingerprint
-from graft.core.artifact import DryStore, Store
-from graft.core.fingerprint import CHEAP, LEAST, SMALL, Fingerprints, Unread
-from graft.core.outlet import put_out
-from graft.core.shelf import HOUSE
-from graft.stages.ingest import _identity, ingest, look_up
+from graft.core.config.plugins import HOUSE
+from graft.core.store import fingerprints as fingerprint
+from graft.core.store.artifact import DryStore, Store
+from graft.core.store.fingerprints import CHEAP, LEAST, SMALL, Fingerprints, Unread
+from graft.core.store.publish import put_out
+from graft.data.ingest import _identity, ingest, look_up
 
 each_size = pytest.mark.parametrize("size", [10, SMALL, SMALL + 1])
 

@@ -12,18 +12,18 @@ import scipy.special
 import scipy.stats
 from sklearn.metrics import r2_score
 
-from graft.core.errors import FaultError, UsageError
-from graft.core.shelf import Shelf
-from graft.fitting.descent import Each, Problem
-from graft.fitting.fit import Fitting, fit_form, starting_points
-from graft.fitting.form import Constant, Form, form_of
-from graft.fitting.metrics import all_metrics, huber, huber_of, mre, r2, spearman
-from graft.fitting.trials import Trials
-from graft.laws.chinchilla import Chinchilla
-from graft.laws.contract import fitted_from_json
-from graft.laws.cross_domain import CrossDomain
-from graft.laws.d_cpt import DCpt
-from graft.laws.d_cpt_l1 import DCptL1
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.config.plugins import Shelf
+from graft.scaling.fitting.descent import Each, Problem
+from graft.scaling.fitting.fit import Fitting, fit_form, starting_points
+from graft.scaling.fitting.form import Constant, Form, form_of
+from graft.scaling.fitting.metrics import all_metrics, huber, huber_of, mre, r2, spearman
+from graft.scaling.fitting.trials import Trials
+from graft.scaling.laws.chinchilla import Chinchilla
+from graft.scaling.laws.contract import fitted_from_json
+from graft.scaling.laws.cross_domain import CrossDomain
+from graft.scaling.laws.d_cpt import DCpt
+from graft.scaling.laws.d_cpt_l1 import DCptL1
 
 BARE = Fitting(draws=0)
 SIZES, TOKENS, RATIOS = (5e8, 1.8e9, 4e9), (1e9, 2e9, 4e9, 8e9, 16e9), (0.0, 0.1, 0.33, 0.5, 0.67, 0.9, 1.0)

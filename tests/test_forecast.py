@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from conftest import OTHER, WORDS, write_texts
-from graft.core.artifact import Store
-from graft.core.split import Split
-from graft.forecast import text
-from graft.forecast.plan import forecast
-from graft.forecast.screen import show_forecast
+from graft.core.store.artifact import Store
+from graft.core.text.split import Split
+from graft.data.curate import Curate, curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import Tokenize, tokenize
 from graft.jobs.adapt import Adapt
 from graft.jobs.pretrain import Pretrain
-from graft.objectives.stay_close import StayClose
-from graft.stages.curate import Curate, curate
-from graft.stages.ingest import ingest
-from graft.stages.initialize import Initialize
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train_settings import Train
+from graft.planning import text
+from graft.planning.plan import forecast
+from graft.planning.screen import show_forecast
+from graft.surgery.initialize import Initialize
+from graft.training.objectives.stay_close import StayClose
+from graft.training.settings import Train
 
 TINY = Initialize(vocabulary=320, width=32, layers=2, heads=2, feed_forward=64, window=64)
 

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from graft.core.seed import stream
-from graft.tensors import attention, fused
-from graft.tensors import head as heads
-from graft.tensors.attention import Pieces
-from graft.tensors.divergence import Divergence, Shortlist, Teacher
-from graft.tensors.head import Head
-from graft.tensors.importance import _Everywhere, _Pull
-from graft.tensors.nats import weighted_sums
-from graft.tensors.new_rows import _Join
+from graft.core.stats.random_streams import stream
+from graft.models.edit.embedding_rows import _Join
+from graft.models.edit.fisher import _Everywhere, _Pull
+from graft.models.forward import attention
+from graft.models.forward import fused_modules as fused
+from graft.models.forward.attention import Pieces
+from graft.models.losses import head as heads
+from graft.models.losses.divergence import Divergence, Shortlist, Teacher
+from graft.models.losses.head import Head
+from graft.models.losses.token_losses import weighted_sums
 
 B, T, D, V, K, G = 2, 7, 5, 19, 4, 3
 SHAPES = {
@@ -137,7 +138,7 @@ def test_a_gated_mlp_makes_its_product_anew():
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaMLP
 
-    from graft.tensors.fused import _gated_mlp
+    from graft.models.forward.fused_modules import _gated_mlp
 
     torch.manual_seed(0)
     block = LlamaMLP(LlamaConfig(hidden_size=6, intermediate_size=10, num_attention_heads=1)).double()

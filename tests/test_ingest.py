@@ -18,17 +18,18 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graft.core.artifact import Artifact, Store
-from graft.core.doc import SCHEMA, doc_id
-from graft.core.errors import FaultError, UsageError
-from graft.core.ledger import Amount
-from graft.core.outlet import put_out
-from graft.readers import json_whole, opened
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.ledger import Amount
+from graft.core.store.publish import put_out
+from graft.core.text.documents import SCHEMA, doc_id
+from graft.data.estimate_sizes import survey
+from graft.data.ingest import Ingest, ingest
+from graft.readers import json_whole
+from graft.readers import open_compressed as opened
 from graft.readers.encoded import Decoding
+from graft.readers.file_record import Fields
 from graft.readers.hub import HubPath
-from graft.readers.piece import Fields
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.survey import survey
 
 
 @pytest.fixture
@@ -303,7 +304,7 @@ def test_row_groups_do_not_change_what_is_written(
 ) -> None:
     (folder / "d.jsonl").write_bytes(lines(*({"text": f"document {i}"} for i in range(50))))
     whole = ingest([str(folder)], "domain", store=Store(tmp_path / "one"))
-    monkeypatch.setattr("graft.stages.ingest.BATCH_ROWS", 7)
+    monkeypatch.setattr("graft.data.ingest.BATCH_ROWS", 7)
     parts = ingest([str(folder)], "domain", store=Store(tmp_path / "two"))
     assert pq.ParquetFile(parts / "docs.parquet").num_row_groups == 8
     assert rows(whole) == rows(parts)
@@ -556,10 +557,10 @@ FROM_HUB = """
 import json, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from graft.core.artifact import DryStore, NotMade, Store
-from graft.core.errors import GraftError
-from graft.stages.ingest import ingest
-from graft.stages.survey import survey
+from graft.core.store.artifact import DryStore, NotMade, Store
+from graft.core.config.errors import GraftError
+from graft.data.ingest import ingest
+from graft.data.estimate_sizes import survey
 try:
     if len(sys.argv) > 3:
         try:

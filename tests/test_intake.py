@@ -14,13 +14,13 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graft.core.artifact import Artifact, Store
-from graft.core.errors import UsageError
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Artifact, Store
+from graft.data.curate import curate
+from graft.data.ingest import Ingest, ingest
 from graft.readers import csv_rows
 from graft.readers.encoded import encoding_of, wide_encoding
 from graft.readers.seen import Seen
-from graft.stages.curate import curate
-from graft.stages.ingest import Ingest, ingest
 
 FRENCH = "Le café était fermé à Noël; les élèves mangèrent des crêpes où il fut déçu. "
 GERMAN = "Die Übung über größere Maßnahmen für Bürger in Köln ist schön. "

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from graft.core import interrupts
+from graft.core.process import interrupts
 
 ENDED = {signal.SIGINT: {-signal.SIGINT, 130}, signal.SIGTERM: {-signal.SIGTERM, 143}}
 READY = "import os; os.write(1, b'ready\\n'); "
@@ -73,7 +73,7 @@ def test_the_first_signal_counts():
 
 STUBBORN = """
 import os, signal, sys
-import graft.cli as cli
+import graft.cli.app as cli
 @cli.app.command()
 def stubborn():
     try:

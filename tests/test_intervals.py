@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graft.fitting.fit import Fitting
-from graft.fitting.trials import Trials
-from graft.laws.chinchilla import Chinchilla
+from graft.scaling.fitting.fit import Fitting
+from graft.scaling.fitting.trials import Trials
+from graft.scaling.laws.chinchilla import Chinchilla
 
 SIZES, TOKENS = (1e8, 2e8, 4e8, 8e8, 1.6e9), (1e9, 2e9, 4e9, 8e9)
 PLACES = {"size": np.array([3e8, 3e9]), "tokens": np.array([3e9, 3e10])}

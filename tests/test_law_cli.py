@@ -19,18 +19,18 @@ from sklearn.metrics import r2_score
 from typer.testing import CliRunner
 
 from command import call_process
-from graft.cli import app
-from graft.core.errors import GateClosed, GraftError, UsageError
-from graft.core.shelf import Shelf
-from graft.fitting.fit import Fitting
-from graft.fitting.fitted import Fitted
-from graft.fitting.form import Constant, Form
-from graft.fitting.trials import Trials
-from graft.law_verbs import screen
-from graft.laws.contract import Needs
-from graft.laws.d_cpt import DCpt
-from graft.solving.law_file import LawFile
-from graft.solving.next_runs import rank
+from graft.cli import law_screen as screen
+from graft.cli.app import app
+from graft.core.config.errors import GateClosed, GraftError, UsageError
+from graft.core.config.plugins import Shelf
+from graft.scaling.fitting.fit import Fitting
+from graft.scaling.fitting.fitted import Fitted
+from graft.scaling.fitting.form import Constant, Form
+from graft.scaling.fitting.trials import Trials
+from graft.scaling.laws.contract import Needs
+from graft.scaling.laws.d_cpt import DCpt
+from graft.scaling.solving.law_file import LawFile
+from graft.scaling.solving.next_runs import rank
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "docs" / "laws_example.csv"
@@ -634,7 +634,7 @@ def test_exit_codes_and_a_start_without_numbers(laws, tmp_path):
     gate = call_process("law", "solve", laws[0], "--against", laws[1], *place)
     assert gate.returncode == 3 and "infeasible" in gate.stdout
     heavy = "numpy scipy pandas sklearn torch".split()
-    loaded = f"import sys, graft.cli; print([name for name in {heavy} if name in sys.modules])"
+    loaded = f"import sys, graft.cli.app; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", loaded], text=True).strip() == "[]"
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graft.core.errors import UsageError
-from graft.readers.table import stack
-from graft.readers.table_file import read_table
-from graft.readers.trials import Columns, Reading, read_trials
+from graft.core.config.errors import UsageError
+from graft.scaling.tables.table import stack
+from graft.scaling.tables.table_file import read_table
+from graft.scaling.tables.trials import Columns, Reading, read_trials
 
 READS = ("size", "tokens", "ratio")
 ROWS: list[dict[str, Any]] = [

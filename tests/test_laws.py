@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graft.core.errors import UsageError
-from graft.fitting.fit import Fitting
-from graft.fitting.form import form_of
-from graft.fitting.metrics import spearman
-from graft.fitting.trials import Trials
-from graft.laws.additive_joint import AdditiveJoint
-from graft.laws.bimix import Bimix
-from graft.laws.cmr import Cmr
-from graft.laws.contract import fitted_from_json
-from graft.laws.data_constrained import DataConstrained
-from graft.laws.exponential_mixing import ExponentialMixing
-from graft.laws.forgetting_injected import ForgettingInjected
-from graft.laws.head_start import HeadStart
-from graft.laws.multi_power import MultiPower
-from graft.laws.regmix import Regmix
-from graft.laws.replay import Replay
+from graft.core.config.errors import UsageError
+from graft.scaling.fitting.fit import Fitting
+from graft.scaling.fitting.form import form_of
+from graft.scaling.fitting.metrics import spearman
+from graft.scaling.fitting.trials import Trials
+from graft.scaling.laws.additive_joint import AdditiveJoint
+from graft.scaling.laws.bimix import Bimix
+from graft.scaling.laws.cmr import Cmr
+from graft.scaling.laws.contract import fitted_from_json
+from graft.scaling.laws.data_constrained import DataConstrained
+from graft.scaling.laws.exponential_mixing import ExponentialMixing
+from graft.scaling.laws.forgetting_injected import ForgettingInjected
+from graft.scaling.laws.head_start import HeadStart
+from graft.scaling.laws.multi_power import MultiPower
+from graft.scaling.laws.regmix import Regmix
+from graft.scaling.laws.replay import Replay
 
 SIZES, TOKENS = np.array([1e8, 4e8, 1e9, 4e9]), np.geomspace(1e9, 1e11, 5)
 DOMAINS = ("books", "code", "news", "web")
@@ -530,7 +530,7 @@ def test_auto_takes_a_ridge_where_trees_cannot_be_had_and_says_so(monkeypatch):
     assert fitted.constants and any("ridge" in word for word in fitted.warnings)
     with pytest.raises(UsageError, match=r"20 rows to learn from[\s\S]*at least 40[\s\S]*set regressor to ridge"):
         Regmix("lightgbm").fit(few)
-    monkeypatch.setattr("graft.laws.regmix.find_spec", lambda name: None)
+    monkeypatch.setattr("graft.scaling.laws.regmix.find_spec", lambda name: None)
     assert any("not installed" in word for word in Regmix(draws=2).fit(mixtures(60, 0)).warnings)
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graft.fitting.fit import Fitting
-from graft.fitting.metrics import huber, r2
-from graft.fitting.trials import Trials
-from graft.laws.cmr import Cmr
-from graft.laws.data_constrained import DataConstrained
-from graft.laws.exponential_mixing import ExponentialMixing
-from graft.laws.multi_power import MultiPower
-from graft.laws.regmix import Regmix
+from graft.scaling.fitting.fit import Fitting
+from graft.scaling.fitting.metrics import huber, r2
+from graft.scaling.fitting.trials import Trials
+from graft.scaling.laws.cmr import Cmr
+from graft.scaling.laws.data_constrained import DataConstrained
+from graft.scaling.laws.exponential_mixing import ExponentialMixing
+from graft.scaling.laws.multi_power import MultiPower
+from graft.scaling.laws.regmix import Regmix
 
 needs_lightgbm = pytest.mark.skipif(find_spec("lightgbm") is None, reason="needs the extra regmix (lightgbm)")
 TRAINED = ("cosine_24000", "constant_24000", "wsdcon_9")

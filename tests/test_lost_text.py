@@ -7,16 +7,16 @@ import json
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.lost_text import keeps_all, lost_text
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Store
+from graft.core.tokens.lost_text import keeps_all, lost_text
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import tokenize
 from graft.jobs.versus import Versus
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.present import Present
-from graft.stages.report import Report
-from graft.stages.tokenize import tokenize
+from graft.report.adaptation.stage import AdaptationReport
+from graft.report.comparison.stage import Present
 
 WORDS = ["river", "stone", "garden", "ete", "été", "Stone"]
 
@@ -104,16 +104,16 @@ def test_a_comparison_gives_no_verdict_on_text_that_is_lost(tmp_path):
     assert lenient(store).summary["texts"]["t"]["verdict"] in ("improved", "worse", "no change")
 
 
-@pytest.mark.parametrize("settings", [Present, Report])
+@pytest.mark.parametrize("settings", [Present, AdaptationReport])
 def test_a_share_is_a_share(settings):
     with pytest.raises(UsageError, match="lost_share is 2"):
         settings(lost_share=2)
 
 
 def test_an_adaptation_gives_no_verdict_on_text_that_is_lost(tmp_path):
+    from graft.evaluation.score_documents import Evaluate
     from graft.jobs.adapt import Adapt
-    from graft.stages.evaluate import Evaluate
-    from graft.stages.train_settings import Train
+    from graft.training.settings import Train
 
     base = base_of(tmp_path / "base", word_level())
     quick = {
@@ -126,5 +126,5 @@ def test_an_adaptation_gives_no_verdict_on_text_that_is_lost(tmp_path):
     assert "The domain: no verdict (" in summary["verdict"]
     assert "no verdict (" in (tmp_path / "out" / "report.html").read_text()
     assert any("loses" in note for note in summary["notes"])
-    lenient = Adapt(**quick, out=str(tmp_path / "out2"), report=Report(lost_share=1.0))
+    lenient = Adapt(**quick, out=str(tmp_path / "out2"), report=AdaptationReport(lost_share=1.0))
     assert lenient(Store(tmp_path / "store")).summary["outcome"] in ("improved", "worse", "no change")

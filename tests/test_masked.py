@@ -17,35 +17,35 @@ import transformers
 from safetensors.torch import load_file
 
 from conftest import World
-from graft.core.artifact import Store
-from graft.core.association import largest_pmi
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.evidence import read_evidence
-from graft.core.kind import kind_of
-from graft.core.special import mask_id, special_ids
+from graft.core.config.errors import UsageError
+from graft.core.models.architectures import kind_of
+from graft.core.models.base_model import Base
+from graft.core.records.evidence import read_evidence
+from graft.core.store.artifact import Store
+from graft.core.tokens.pmi import largest_pmi
+from graft.core.tokens.special_tokens import mask_id, special_ids
+from graft.data.curate import curate
+from graft.data.ingest import Ingest, ingest
+from graft.data.tokenize import sources, tokenize
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Adapt
-from graft.objectives.causal import Causal
-from graft.objectives.masked import Masked
-from graft.stages.curate import curate
-from graft.stages.evaluate import Evaluate
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.tokenize import sources, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors import encoder as encoders
-from graft.tensors.batch import Batch
-from graft.tensors.corrupt import Words
-from graft.tensors.encoder import TURNS, Encoder
-from graft.tensors.loop import Pace, run
-from graft.tensors.model import Model
-from graft.tensors.nats import score, weighted_sums
-from graft.tensors.run import adamw
-from graft.tensors.sampler import Sampler
-from graft.tensors.scoring import choose_documents, gather, mean_nats, score_documents
-from graft.tensors.verify import verify
-from graft.tensors.weights import open_model
+from graft.models.checks.verify import verify
+from graft.models.files.weights import open_model
+from graft.models.forward import encoder as encoders
+from graft.models.forward.encoder import TURNS, Encoder
+from graft.models.forward.model import Model
+from graft.models.losses.token_losses import score, weighted_sums
+from graft.models.scoring.scoring import choose_documents, gather, mean_nats, score_documents
+from graft.packing.batch import Batch
+from graft.packing.mask_tokens import Words
+from graft.packing.sampler import Sampler
+from graft.surgery.initialize import Initialize, initialize
+from graft.training.loop import Pace, run
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.masked import Masked
+from graft.training.run import adamw
+from graft.training.settings import Train
+from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from graft.core.evidence import read_evidence
-from graft.core.measuring import (
+from graft.budget.pilot_runs import Pilots
+from graft.core.records.evidence import read_evidence
+from graft.core.stats.evaluation_size import (
     LOOK,
     SCORE_TO_TRAIN,
     STANDALONE,
@@ -25,15 +26,15 @@ from graft.core.measuring import (
     scored_tokens,
     settle,
 )
+from graft.data import user_notes as tell
+from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.extend import Extend
 from graft.jobs.stream import Stream
-from graft.stages import measured, tell
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.pilot import Pilots
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.training import scored_text as measured
+from graft.training.settings import Train
+from graft.training.train import train
 
 
 def adapted(trained: float, looks: int | None = None) -> dict[str, int]:
@@ -116,7 +117,7 @@ def bounded(monkeypatch, test: tuple[int, int], look: tuple[int, int]) -> None:
     """Smaller bounds, so that a small text feels them."""
     for module in ("graft.jobs.adapt", "graft.jobs.extend", "graft.jobs.stream", "graft.jobs.budget"):
         monkeypatch.setattr(f"{module}.TEST", test)
-    monkeypatch.setattr("graft.stages.train.LOOK", look)
+    monkeypatch.setattr("graft.training.train.LOOK", look)
 
 
 def test_before_and_after_are_scored_on_the_same_documents(job, world, monkeypatch, capsys):
@@ -179,7 +180,7 @@ def test_other_jobs_settle_once_as_well(job, world, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("tokens", [0, -5])
 def test_zero_is_all_and_less_is_refused(tokens):
-    from graft.core.errors import UsageError
+    from graft.core.config.errors import UsageError
 
     if tokens:
         with pytest.raises(UsageError, match="max_tokens is -5"):

@@ -11,18 +11,18 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from graft.core.artifact import DryStore, NotMade, Store
-from graft.core.errors import UsageError
-from graft.core.measuring import Reading
+from graft.budget.pilot_runs import Pilots
+from graft.core.config.errors import UsageError
+from graft.core.stats.evaluation_size import Reading
+from graft.core.store.artifact import DryStore, NotMade, Store
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.extend import Extend
 from graft.jobs.stream import Stream
-from graft.stages.measure_speed import LEAST_TOKENS, Speed, fitting_tokens
-from graft.stages.measured import Demand
-from graft.stages.pilot import Pilots
-from graft.stages.train import train
-from graft.stages.train_settings import Train, TrainingShape
+from graft.training.measure_speed import LEAST_TOKENS, Speed, fitting_tokens
+from graft.training.scored_text import Demand
+from graft.training.settings import Train, TrainingShape
+from graft.training.train import train
 
 
 def shape(steps: int, rows: int = 4) -> TrainingShape:
@@ -140,8 +140,8 @@ def test_every_job_that_trains_takes_minutes(job, world, tmp_path):
 
 
 def test_a_stream_measures_every_kind_of_training_it_has(job, world, tmp_path):
-    from graft.methods.lora import Lora
-    from graft.methods.naive import Naive
+    from graft.continual.methods.lora import Lora
+    from graft.continual.methods.naive import Naive
 
     stream = Stream(
         base=job.base, domains={"domain": job.domain[0], "general2": job.general[0]}, out=job.out,

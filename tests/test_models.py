@@ -13,21 +13,21 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.evidence import read_evidence
-from graft.objectives.causal import Causal
-from graft.objectives.stay_close import StayClose
-from graft.stages import tell
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors import model as models
-from graft.tensors.decoder import Decoder
-from graft.tensors.model import Model
-from graft.tensors.weights import open_model
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.records.evidence import read_evidence
+from graft.core.store.artifact import Artifact, Store
+from graft.data import user_notes as tell
+from graft.evaluation.score_documents import Evaluate, evaluate
+from graft.models.files.weights import open_model
+from graft.models.forward import model as models
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.model import Model
+from graft.surgery.initialize import Initialize, initialize
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.stay_close import StayClose
+from graft.training.settings import Train
+from graft.training.train import train
 
 V = 320
 IDS = {"pad_token_id": 1, "bos_token_id": None, "eos_token_id": 0, "vocab_size": V}

@@ -9,16 +9,16 @@ import transformers
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from graft.core.errors import FaultError, UsageError
-from graft.tensors import head as heads
-from graft.tensors import nats
-from graft.tensors.batch import Batch
-from graft.tensors.decoder import Decoder
-from graft.tensors.divergence import Divergence, Shortlist, Teacher
-from graft.tensors.head import Head
-from graft.tensors.model import Model, OwnHead
-from graft.tensors.nats import score, weighted_sums
-from graft.tensors.verify import verify
+from graft.core.config.errors import FaultError, UsageError
+from graft.models.checks.verify import verify
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.model import Model, OwnHead
+from graft.models.losses import head as heads
+from graft.models.losses import token_losses as nats
+from graft.models.losses.divergence import Divergence, Shortlist, Teacher
+from graft.models.losses.head import Head
+from graft.models.losses.token_losses import score, weighted_sums
+from graft.packing.batch import Batch
 
 B, T, D, V = 3, 14, 8, 31
 SHAPES = {

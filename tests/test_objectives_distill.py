@@ -13,16 +13,16 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from graft.core.errors import UsageError
-from graft.objectives.causal import Causal
-from graft.objectives.contract import objective_needs
-from graft.objectives.preference import Preference
-from graft.objectives.selective import Selective
-from graft.objectives.stay_close import StayClose
-from graft.objectives.swap_distill import SwapDistill
-from graft.tensors.batch import Batch
-from graft.tensors.decoder import Decoder
-from graft.tensors.model import Model
+from graft.core.config.errors import UsageError
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.model import Model
+from graft.packing.batch import Batch
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.contract import objective_needs
+from graft.training.objectives.preference import Preference
+from graft.training.objectives.selective import Selective
+from graft.training.objectives.stay_close import StayClose
+from graft.training.objectives.swap_distill import SwapDistill
 
 B, T, V = 4, 24, 37
 PIECES = [[6, 5, 7, 6], [9, 8, 7], [3, 4, 12, 5], [24]]  # rows of pairs; what is left over at the end is filling

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from graft.core.artifact import Store
-from graft.core.errors import FaultError, UsageError
-from graft.core.fingerprint import SMALL
-from graft.core.mark import MARK
-from graft.core.outlet import check_out, put_out
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.store.artifact import Store
+from graft.core.store.fingerprints import SMALL
+from graft.core.store.ownership import MARK
+from graft.core.store.publish import check_out, put_out
 from graft.jobs.adapt import Adapt
 from graft.jobs.pretrain import Pretrain
 from graft.readers.folder import listing

@@ -17,29 +17,29 @@ from scipy.stats import t as student
 import graft
 from command import call
 from conftest import OTHER, WORDS, World, write_texts
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import GateClosed, UsageError
-from graft.core.evidence import read_evidence
-from graft.core.settings import build
-from graft.core.shelf import Shelf
-from graft.gate import check_gate, limit, reach, read_conditions
+from graft.cli.gate import check_gate, limit, reach, read_conditions
+from graft.core.config.errors import GateClosed, UsageError
+from graft.core.config.plugins import Shelf
+from graft.core.config.settings import build
+from graft.core.models.base_model import Base
+from graft.core.records.evidence import read_evidence
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.related import ancestry
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import tokenize
 from graft.jobs.adapt import Adapt, Outcome
 from graft.jobs.extend import Extend
 from graft.jobs.overview import Overview
-from graft.objectives.stay_close import StayClose
-from graft.page import columns
-from graft.stages.curate import curate
-from graft.stages.extend import Growth
-from graft.stages.front import fronts, sentence, unbeaten
-from graft.stages.gather import Gather
-from graft.stages.given import labels
-from graft.stages.ingest import ingest
-from graft.stages.kin import ancestry
-from graft.stages.report import number_keys
-from graft.stages.tokenize import tokenize
-from graft.stages.train_settings import Train
-from graft.tunings.new_rows import NewRows
+from graft.report.adaptation.stage import number_keys
+from graft.report.overview import settings_table as columns
+from graft.report.overview.pareto import fronts, sentence, unbeaten
+from graft.report.overview.resolve_inputs import labels
+from graft.report.overview.stage import Gather
+from graft.surgery.extend_vocabulary import Growth
+from graft.training.objectives.stay_close import StayClose
+from graft.training.settings import Train
+from graft.training.tunings.new_rows import NewRows
 
 SHORT = Train(tokens=8192, rows=4, rate=3e-3, evaluations=2, validation_tokens=500, precision="fp32")
 
@@ -199,8 +199,8 @@ def test_a_pair_is_its_documents_summed_by_hand(outcome, runs, store):
 
 
 def test_pairs_drawn_together_are_those_drawn_alone(outcome, store):
-    from graft.core.bootstrap import paired_change
-    from graft.metrics.bits_per_byte import BitsPerByte
+    from graft.core.stats.bootstrap import paired_change
+    from graft.evaluation.metrics.bits_per_byte import BitsPerByte
 
     seen = {
         name: read_evidence(store.get(store.get(told["artifact"]).manifest["inputs"]["after"]))
@@ -221,7 +221,7 @@ def test_runs_on_other_text_are_paired_where_they_read_the_same(outcome):
 
 
 def test_a_pair_seen_from_the_other_side():
-    from graft.page.overview import _reversed
+    from graft.report.overview.page import _reversed
 
     cell = _reversed({"change": 0.25, "interval": [0.0, 1.0], "verdict": "worse"})
     assert cell["change"] == "−20.0\u202f%" and cell["interval"] == "−50.0\u202f% to 0.0\u202f%"
@@ -569,14 +569,14 @@ def test_what_is_removed_from_the_store_and_put_back_makes_other_pages(runs, sto
     ],
 )
 def test_the_verdict_is_parted_outside_brackets(verdict, head, rest):
-    from graft.page.overview import _clauses
+    from graft.report.overview.page import _clauses
 
     [clause] = _clauses({"runs": [], "named": {"one": "one"}, "summary": {"verdict": verdict}})
     assert (clause["head"], clause["before"]) == (head, rest) and clause["status"]["word"] == "1 artifact"
 
 
 def test_of_hundreds_of_inputs_the_first_are_named_and_the_others_counted():
-    from graft.page.lanes import INPUTS, lanes
+    from graft.report.overview.lineage_graph import INPUTS, lanes
 
     inner = [{"name": f"train-{n:012x}", "inputs": {}} for n in range(INPUTS + 5)]
     inputs = {f"m, seed 0, turn {n}: trained": one["name"] for n, one in enumerate(inner)} | {"base": "b", "notes": ""}
@@ -589,8 +589,8 @@ def test_of_hundreds_of_inputs_the_first_are_named_and_the_others_counted():
 
 def test_a_turn_of_a_stream_has_a_mixture_and_no_share_of_domain_text(world, store, tmp_path, outcome):
     """Its sources are called otherwise, and which of them is first says nothing."""
-    from graft.stages.evaluate import Evaluate, evaluate
-    from graft.stages.train import train
+    from graft.evaluation.score_documents import Evaluate, evaluate
+    from graft.training.train import train
 
     docs = {
         name: ingest([str(path)], name, store=store) for name, path in (("law", world.domain), ("sea", world.general))
@@ -614,8 +614,8 @@ def test_the_page_says_how_things_were_named_this_time(store, tmp_path, outcome)
 
 def test_every_kind_that_is_made_has_words_in_the_lineage(outcome):
     """No stage makes what the page cannot name; and a report among many is not "this page"."""
-    from graft.page.lanes import OTHERS
-    from graft.page.panels import KINDS
+    from graft.report.adaptation.panels import KINDS
+    from graft.report.overview.lineage_graph import OTHERS
 
     made = {
         kind for path in Path(graft.__file__).parent.rglob("*.py")

@@ -9,13 +9,13 @@ from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from graft.tensors import attention as pieces
-from graft.tensors import fused as blocks
-from graft.tensors.batch import Batch
-from graft.tensors.decoder import Decoder
-from graft.tensors.model import Model
-from graft.tensors.nats import score, weighted_sums
-from graft.tensors.verify import verify
+from graft.models.checks.verify import verify
+from graft.models.forward import attention as pieces
+from graft.models.forward import fused_modules as blocks
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.model import Model
+from graft.models.losses.token_losses import score, weighted_sums
+from graft.packing.batch import Batch
 
 V, T = 97, 48
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40, "vocab_size": V}

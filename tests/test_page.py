@@ -19,17 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from browser.made_facts import HOSTILE, hostile_facts, one_document_facts, small_facts
-from graft.core.artifact import Artifact
-from graft.core.doc import SCHEMA, doc_row
-from graft.core.evidence import Evidence, read_evidence, write_evidence
-from graft.core.ledger import Amount, Ledger
-from graft.page import panels
-from graft.page.accounts import ledger
-from graft.page.facts import Materials, gather_facts, sample_documents
-from graft.page.render import POINTS_DRAWN, embedded_json, render_page, thinned
-from graft.probes.blame import Blame
-from graft.probes.forgetting import Forgetting
-from graft.stages.report import number_keys, summarize
+from graft.core.records.evidence import Evidence, read_evidence, write_evidence
+from graft.core.store.artifact import Artifact
+from graft.core.store.ledger import Amount, Ledger
+from graft.core.text.documents import SCHEMA, doc_row
+from graft.evaluation.probes.blame import Blame
+from graft.evaluation.probes.forgetting import Forgetting
+from graft.report.adaptation import panels
+from graft.report.adaptation.accounts import ledger
+from graft.report.adaptation.facts import Materials, gather_facts, sample_documents
+from graft.report.adaptation.stage import number_keys, summarize
+from graft.report.shared.html import POINTS_DRAWN, embedded_json, render_page, thinned
 
 
 class Outline(HTMLParser):

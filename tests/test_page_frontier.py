@@ -8,9 +8,9 @@ import math
 import pytest
 
 from browser.made_facts import budget_facts, small_facts
-from graft.page import frontier as section
-from graft.page.render import drawn
-from graft.page.spots import Span, spanned, spots
+from graft.report.adaptation import frontier as section
+from graft.report.adaptation.frontier_points import Span, spanned, spots
+from graft.report.shared.html import drawn
 from test_page import outline
 
 

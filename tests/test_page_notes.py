@@ -7,9 +7,9 @@ import re
 import pytest
 from tests.browser.made_facts import small_facts
 
-from graft.page import panels
-from graft.page.accounts import ledger
-from graft.page.render import render_page
+from graft.report.adaptation import panels
+from graft.report.adaptation.accounts import ledger
+from graft.report.shared.html import render_page
 
 NOTES = ["The first note.", "A second note.", "A third note."]
 

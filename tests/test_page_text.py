@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.page import wording
-from graft.page.spelling import locate, spelled
+from graft.core.text.token_text import locate, spelled
+from graft.report.shared import wording
 
 
 @pytest.mark.parametrize(

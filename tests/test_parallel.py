@@ -18,18 +18,18 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.settings import build
-from graft.core.shelf import Shelf
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors.safetensor_files import write_weights
-from graft.tensors.weights import _untied
+from graft.core.config.plugins import Shelf
+from graft.core.config.settings import build
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Artifact, Store
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import Tokenize, tokenize
+from graft.models.files.safetensor_files import write_weights
+from graft.models.files.weights import _untied
+from graft.surgery.initialize import Initialize, initialize
+from graft.training.settings import Train
+from graft.training.train import train
 
 pytestmark = pytest.mark.processor_seconds(60)
 
@@ -41,16 +41,16 @@ SHORT |= {"evaluations": 2, "weight_decay": 0.1}
 CHILD = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.ranks import hush, rank
-from graft.core.settings import build
-from graft.stages.train import Train, train
+from graft.core.store.artifact import Artifact, Store
+from graft.core.models.base_model import Base
+from graft.core.process.processes import hush, rank
+from graft.core.config.settings import build
+from graft.training.train import Train, train
 
 jobs, fatal = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])
 hush()
 if fatal:
-    from graft.tensors import run as module
+    from graft.training import run as module
     note = module.Run._note
     def fatally(self, step):
         note(self, step)
@@ -228,9 +228,9 @@ def test_two_processes_go_on_from_the_importance_of_an_earlier_run(both):
 MOVED = """
 import json, sys
 import torch
-from graft.core.ranks import rank
-from graft.tensors.importance import _Everywhere
-from graft.tensors.parallel import added, gathered, meet
+from graft.core.process.processes import rank
+from graft.models.edit.fisher import _Everywhere
+from graft.models.runtime.parallel import added, gathered, meet
 
 meet(True)
 with gathered():
@@ -295,7 +295,7 @@ def test_a_rank_killed_at_a_step_is_resumed_by_any_number(jobs, both, killed, tm
 @pytest.mark.slow
 def test_one_process_is_resumed_by_three(world, tmp_path, monkeypatch):
     job = Job(world.base.folder, world.tokens.path, {"checkpoint_minutes": 0.0})
-    from graft.tensors import run as module
+    from graft.training import run as module
 
     note = module.Run._note
 
@@ -355,9 +355,9 @@ import ctypes, json, sys, threading, time
 from pathlib import Path
 import torch, torch.distributed.tensor, torch.distributed.fsdp
 import transformers.models.llama.modeling_llama
-from graft.core.ranks import rank
-from graft.tensors.parallel import gathered, meet
-from graft.tensors.weights import open_model, save_model
+from graft.core.process.processes import rank
+from graft.models.runtime.parallel import gathered, meet
+from graft.models.files.weights import open_model, save_model
 
 def held():
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]

@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import OTHER, write_texts
-from graft.core.artifact import Store
-from graft.core.errors import UsageError
-from graft.core.split import Split
-from graft.forecast.plan import forecast
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Store
+from graft.core.text.split import Split
+from graft.data.curate import Curate
+from graft.data.ingest import ingest
 from graft.jobs.adapt import Adapt
 from graft.jobs.extend import Extend
 from graft.jobs.stream import Stream
+from graft.planning.plan import forecast
+from graft.readers.file_record import SAMPLED_OUT, Fields
 from graft.readers.folder import listing
 from graft.readers.part import Part
-from graft.readers.piece import SAMPLED_OUT, Fields
-from graft.stages.curate import Curate
-from graft.stages.ingest import ingest
-from graft.stages.need import part_for
-from graft.stages.train_settings import Train
+from graft.training.general_text_needed import part_for
+from graft.training.settings import Train
 
 SPLIT = Split()
 
@@ -158,7 +158,7 @@ def test_all_of_it_where_that_is_wanted(job, tmp_path):
 
 
 def test_a_plan_of_large_text_is_of_the_part_that_is_read(job, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.forecast.text.SMALL_BYTES", 0)
+    monkeypatch.setattr("graft.planning.text.SMALL_BYTES", 0)
     planned = forecast(job, Store(tmp_path / "store")).sources["general"]
     text = job.read(Store(tmp_path / "store"))
     kept_there = text.docs["general"].ledger.fates["general"]["kept"]

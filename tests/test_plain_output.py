@@ -14,12 +14,12 @@ from rich.table import Table
 import graft
 from command import call, call_process
 from conftest import WORDS, write_texts
-from graft.core.artifact import Store
-from graft.core.errors import UsageError
-from graft.core.notes import say, tell_notes
-from graft.core.plain import STEERING, Shown, plain
-from graft.core.progress import Progress
-from graft.core.screen import Screen
+from graft.core.config.errors import UsageError
+from graft.core.config.plain_text import STEERING, Shown, plain
+from graft.core.process.console import Screen
+from graft.core.process.notes import say, tell_notes
+from graft.core.process.progress import Progress
+from graft.core.store.artifact import Store
 
 HOUSE = Path(graft.__file__).parent
 TITLE = "\x1b]0;owned\x07"  # sets the title of a terminal
@@ -88,7 +88,14 @@ def test_artifacts_of_such_names_are_listed_plainly(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{")
     (tmp_path / "drafts" / TITLE).mkdir(parents=True)
-    made = store.make("tokens", {"a": TITLE}, {"x\x9b": TITLE}, "graft.core.seed", lambda _: None, origins={"o": TITLE})
+    made = store.make(
+        "tokens",
+        {"a": TITLE},
+        {"x\x9b": TITLE},
+        "graft.core.stats.random_streams",
+        lambda _: None,
+        origins={"o": TITLE},
+    )
     for words in (("ls", "artifacts"), ("show", made.name), ("why", made.name), ("clean",)):
         done = call(*words, "--store", tmp_path)
         assert done.returncode == 0, done.stderr
@@ -99,7 +106,7 @@ def test_what_was_not_foreseen_is_shown_plainly_too(tmp_path):
     """A traceback and a warning of a library, in a real process."""
     code = f"""
 import sys, warnings
-import graft.cli as cli
+import graft.cli.app as cli
 @cli.app.command()
 def broken(): warnings.warn({TITLE!r}); print({TITLE!r}); raise RuntimeError({TITLE!r})
 sys.argv = ["graft", "broken"]
@@ -120,12 +127,12 @@ def test_colours_reach_a_terminal(tmp_path):
 def test_there_is_no_other_way_to_the_terminal():
     """Whoever shows something uses the few places that make it plain."""
     allowed = {
-        "core/notes.py",
-        "core/progress.py",
-        "core/plain.py",
-        "core/screen.py",
-        "core/ranks.py",
-        "tensors/stop.py",
+        "core/process/notes.py",
+        "core/process/progress.py",
+        "core/config/plain_text.py",
+        "core/process/console.py",
+        "core/process/processes.py",
+        "training/signals.py",
     }
     direct = re.compile(
         r"sys\.std(?:out|err)\.write|os\.write\(|(?<![\w.])print\(|\bConsole\(|typer\.echo\((?!plain\(|f\"graft )"

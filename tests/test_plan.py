@@ -11,17 +11,17 @@ import yaml
 from typer.testing import CliRunner
 
 from conftest import OTHER, WORDS, write_texts
-from graft.cli import app
-from graft.core.artifact import Store
-from graft.core.settings import to_json
-from graft.forecast import text
-from graft.forecast.plan import forecast
-from graft.forecast.screen import show_forecast
+from graft.cli.app import app
+from graft.core.config.settings import to_json
+from graft.core.store.artifact import Store
+from graft.data.curate import curate
+from graft.data.ingest import ingest
 from graft.jobs.adapt import Adapt
 from graft.jobs.stream import Stream
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.train_settings import Train
+from graft.planning import text
+from graft.planning.plan import forecast
+from graft.planning.screen import show_forecast
+from graft.training.settings import Train
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_copies_of_files_are_seen_though_hardly_anything_was_read(tmp_path):
 
 
 def test_repetitions_in_a_part_stand_for_more_in_the_whole(tmp_path):
-    from graft.stages.survey import Survey
+    from graft.data.estimate_sizes import Survey
 
     rows = [{"id": str(i % 95), "num_bytes": 10} for i in range(100)]  # 5 of 100 repeat one that was seen
     whole = Survey(1, 1000, 1.0, 100, 1000, rows, {}, True)
@@ -136,7 +136,7 @@ def test_what_is_scored_is_what_a_run_then_scores(job, world, tmp_path, capsys):
 def test_plan_of_a_command_is_the_plan_of_its_recipe(job, tmp_path, monkeypatch):
     """In 200 columns, so that lines are not cut where names are."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("graft.forecast.plan.train_flops", lambda store, precision: 1e10)
+    monkeypatch.setattr("graft.planning.plan.train_flops", lambda store, precision: 1e10)
     recipe = tmp_path / "recipe.yaml"
     settings = to_json(replace(job, train=replace(job.train, rows=None)))
     recipe.write_text(yaml.safe_dump({"adapt": settings}))
@@ -149,7 +149,7 @@ def test_plan_of_a_command_is_the_plan_of_its_recipe(job, tmp_path, monkeypatch)
 
 
 def test_a_plan_for_minutes_has_more_tokens_for_more_of_them(job, tmp_path, monkeypatch):
-    monkeypatch.setattr("graft.forecast.plan.train_flops", lambda store, precision: 1.5e8)
+    monkeypatch.setattr("graft.planning.plan.train_flops", lambda store, precision: 1.5e8)
     timed = replace(job, train=Train(rows=4))
     short, long = (
         forecast(replace(timed, train=replace(timed.train, minutes=minutes)), Store(tmp_path / "store"))

@@ -12,14 +12,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from command import call
 from conftest import OTHER, WORDS, write_texts
-from graft.core.artifact import Store
-from graft.core.errors import UsageError
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Store
+from graft.data.curate import Curate
+from graft.data.tokenize import Tokenize
 from graft.jobs.adapt import Adapt
 from graft.jobs.pretrain import Pretrain
-from graft.stages.curate import Curate
-from graft.stages.initialize import Initialize
-from graft.stages.tokenize import Tokenize
-from graft.stages.train_settings import Train
+from graft.surgery.initialize import Initialize
+from graft.training.settings import Train
 
 RECIPE = """
 pretrain:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core.errors import FaultError
-from graft.core.evidence import Evidence, _read_source, write_evidence
-from graft.metrics.accuracy import Accuracy
-from graft.metrics.bits_per_byte import BitsPerByte
-from graft.metrics.nats_per_token import NatsPerToken
-from graft.probes.blame import CLASSES, Blame, by_class, token_class
-from graft.probes.forgetting import Forgetting
+from graft.core.config.errors import FaultError
+from graft.core.records.evidence import Evidence, _read_source, write_evidence
+from graft.evaluation.metrics.accuracy import Accuracy
+from graft.evaluation.metrics.bits_per_byte import BitsPerByte
+from graft.evaluation.metrics.nats_per_token import NatsPerToken
+from graft.evaluation.probes.blame import CLASSES, Blame, by_class, token_class
+from graft.evaluation.probes.forgetting import Forgetting
 
 
 def evidence(documents, source="domain", vocabulary=None) -> Evidence:

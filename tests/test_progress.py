@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from graft.core import progress as module
-from graft.core.artifact import Store
-from graft.core.progress import Progress, clock, phase
-from graft.stages.curate import Curate, curate
-from graft.stages.ingest import ingest
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors.run import Stopped
-from graft.tensors.stop import Stop
+from graft.core.process import progress as module
+from graft.core.process.progress import Progress, clock, phase
+from graft.core.store.artifact import Store
+from graft.data.curate import Curate, curate
+from graft.data.ingest import ingest
+from graft.training.run import Stopped
+from graft.training.settings import Train
+from graft.training.signals import Stop
+from graft.training.train import train
 
 
 class Clock:
@@ -120,7 +120,7 @@ def test_curation_in_several_rounds_never_passes_its_total(tmp_path, monkeypatch
         "advance",
         lambda self, *asked: (plain(self, *asked), seen.append((self.label, self.done, self.total))),
     )
-    monkeypatch.setattr("graft.stages.curate.Marks.lacking", lambda self: True)
+    monkeypatch.setattr("graft.data.curate.Marks.lacking", lambda self: True)
     (tmp_path / "text").mkdir()
     for i in range(6):
         (tmp_path / "text" / f"{i}.txt").write_text(f"text number {i} of six that are all short\n" * (i + 1))
@@ -132,7 +132,7 @@ def test_curation_in_several_rounds_never_passes_its_total(tmp_path, monkeypatch
 
 def test_a_look_at_validation_text_hears_of_a_stop(world, tmp_path, monkeypatch):
     """It is given up at the next piece, and not after the last."""
-    from graft.tensors import run as running
+    from graft.training import run as running
 
     settings = Train(
         tokens=64 * 4 * 4, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, validation_tokens=0
@@ -181,8 +181,8 @@ AT_ONCE = textwrap.dedent(
 @pytest.mark.parametrize(
     "before",
     [
-        "from graft.cli import stop_once; import signal; [signal.signal(one, stop_once) for one in (2, 15)]",
-        "from graft.tensors.stop import Stop; stop = Stop('first').__enter__()",
+        "from graft.cli.app import stop_once; import signal; [signal.signal(one, stop_once) for one in (2, 15)]",
+        "from graft.training.signals import Stop; stop = Stop('first').__enter__()",
     ],
     ids=["anywhere", "in training"],
 )

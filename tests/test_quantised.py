@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.quantised import refuse_packed, refuse_quantised
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.models.quantised import refuse_packed, refuse_quantised
 
 SAID = [
     {"quant_method": "gptq", "bits": 4, "group_size": 128},

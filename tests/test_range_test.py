@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.tally import Tally
-from graft.schedules.constant import Constant
-from graft.stages.lr_range import Point, RangeTest
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.stats.tally import Tally
+from graft.core.store.artifact import Store
+from graft.training.lr_range import Point, RangeTest
+from graft.training.schedules.constant import Constant
+from graft.training.settings import Train
+from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 TESTED = Train(

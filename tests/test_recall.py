@@ -17,26 +17,26 @@ import transformers
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
-from graft.core import seed as seeds
-from graft.core.artifact import Artifact, Store
-from graft.core.base import EMBEDDED, Base, Marks
-from graft.core.decoding import sound_text, text_tokens
-from graft.core.errors import UsageError
-from graft.core.evidence import read_evidence
-from graft.forecast.plan import forecast
-from graft.forecast.screen import show_forecast
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import EMBEDDED, Base, Marks
+from graft.core.records.evidence import read_evidence
+from graft.core.stats import random_streams as seeds
+from graft.core.store.artifact import Artifact, Store
+from graft.core.tokens.decoding import sound_text, text_tokens
+from graft.data.curate import Curate, curate
+from graft.data.tokenize import tokenize
+from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.jobs.adapt import Adapt
-from graft.page.cautions import cautions
-from graft.stages.curate import Curate, curate
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.recall import SAMPLED, Recall, cache_bytes, check_sampled, recall
-from graft.stages.tokenize import tokenize
-from graft.stages.train_settings import Train
-from graft.tensors.draws import Draws, read_drawn
-from graft.tensors.load import load_model
-from graft.tensors.nats import score
-from graft.tensors.sampler import pack
-from graft.tensors.sampling import Drawing, Drawn, cache_error, can_cache, draw_documents, uniforms
+from graft.models.files.load import load_model
+from graft.models.generation.sampled_documents import Draws, read_drawn
+from graft.models.generation.sampling import Drawing, Drawn, cache_error, can_cache, draw_documents, uniforms
+from graft.models.losses.token_losses import score
+from graft.packing.sampler import pack
+from graft.planning.plan import forecast
+from graft.planning.screen import show_forecast
+from graft.report.shared.cautions import cautions
+from graft.synthesis.sample_base import SAMPLED, Recall, cache_bytes, check_sampled, recall
+from graft.training.settings import Train
 
 BASE = Base.find("embedded")
 SMALL = Recall(tokens=1200, limit=40, rows=8)
@@ -170,7 +170,8 @@ def test_other_families_are_sampled_as_they_are(family):
 
 @pytest.mark.parametrize(("fault", "words"), [("cache", "its cache changes chances by"), ("none", "way of its own")])
 def test_a_cache_that_cannot_be_trusted_is_not_used(embedded, tmp_path, monkeypatch, capsys, fault, words):
-    from graft.tensors import draws, sampling
+    from graft.models.generation import sampled_documents as draws
+    from graft.models.generation import sampling
 
     if fault == "cache":
         kept = sampling.GrowingLayer.update
@@ -282,7 +283,7 @@ def test_rows_at_once_change_what_is_held_and_not_what_is_said(sampled, tmp_path
 
 def test_a_kill_costs_one_group(sampled, tmp_path, monkeypatch):
     """Stopped in the third group, gone on with, and at the end what an unbroken run gives."""
-    from graft.tensors import draws
+    from graft.models.generation import sampled_documents as draws
 
     store, calls, real = Store(tmp_path), [], draws.draw_documents
 
@@ -420,8 +421,8 @@ def test_an_adaptation_without_any_general_text_says_what_it_measured(world, tmp
 
 
 def test_general_text_is_named_whatever_it_is(world, tmp_path):
-    from graft.page.facts import Materials
-    from graft.page.provenance import provenance
+    from graft.report.adaptation.facts import Materials
+    from graft.report.shared.provenance import provenance
 
     def said(*paths: str) -> str:
         one = world.tokens
@@ -441,8 +442,8 @@ def test_sampled_text_is_not_called_foreign(sampled):
 def test_planning_leaves_torch_unloaded(tmp_path):
     recipe = Path(__file__).parents[1] / "recipes" / "recall.yaml"
     code = (
-        "import sys, pathlib; from graft.core.artifact import Store; from graft.forecast import forecast; "
-        "from graft.recipe import read_recipe; "
+        "import sys, pathlib; from graft.core.store.artifact import Store; from graft.planning import forecast; "
+        "from graft.core.config.recipe import read_recipe; "
         f"one = forecast(read_recipe({str(recipe)!r}), Store(pathlib.Path({str(tmp_path)!r}))); "
         "print(one.sources['general'].tokens); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )

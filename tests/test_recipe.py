@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from graft.core.errors import UsageError
-from graft.core.settings import build, to_json, whole_number
+from graft.core.config.errors import UsageError
+from graft.core.config.recipe import read_recipe
+from graft.core.config.settings import build, to_json, whole_number
+from graft.data.steps.exact_duplicates import ExactDuplicates
+from graft.data.steps.overlap import Overlap
 from graft.jobs.adapt import Adapt
 from graft.jobs.pretrain import Pretrain
-from graft.objectives.causal import Causal
-from graft.objectives.stay_close import StayClose
-from graft.recipe import read_recipe
-from graft.schedules.cosine import Cosine
-from graft.steps.exact_duplicates import ExactDuplicates
-from graft.steps.overlap import Overlap
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.stay_close import StayClose
+from graft.training.schedules.cosine import Cosine
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 
@@ -224,6 +224,9 @@ def test_settings_survive_json():
 def test_a_users_own_plugin_is_its_dotted_path(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Mine:\n    '''Mine.'''\n    size: int = 3\n"
+        "    def bind(self, start, load): ...\n"
+        "@dataclass(frozen=True)\nclass Step:\n    '''A step.'''\n    size: int = 3\n"
+        "    def __call__(self, docs): ...\n"
         "class Loose: pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -232,7 +235,7 @@ def test_a_users_own_plugin_is_its_dotted_path(tmp_path, monkeypatch):
     assert to_json(job)["train"]["objective"] == {"mine.Mine": {"size": 4}}
     job = read(tmp_path, "adapt:\n  train:\n    objective: mine.Mine\n", "train.objective.mine.Mine.size=5")
     assert job.train.objective.size == 5
-    steps = read(tmp_path, "adapt: {curate: {steps: [overlap, mine.Mine]}}", "curate.steps.mine.Mine.size=6")
+    steps = read(tmp_path, "adapt: {curate: {steps: [overlap, mine.Step]}}", "curate.steps.mine.Step.size=6")
     assert steps.curate.steps[0] == Overlap() and steps.curate.steps[1].size == 6
     with pytest.raises(UsageError, match="not a dataclass"):
         read(tmp_path, "adapt:\n  train:\n    objective: mine.Loose\n")
@@ -240,7 +243,7 @@ def test_a_users_own_plugin_is_its_dotted_path(tmp_path, monkeypatch):
 
 def test_reading_a_recipe_leaves_torch_unloaded():
     code = (
-        "import sys; from graft.recipe import read_recipe; "
+        "import sys; from graft.core.config.recipe import read_recipe; "
         f"read_recipe({str(RECIPES[0])!r}); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=500, check=False).returncode == 0

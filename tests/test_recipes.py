@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from command import call
-from graft.core.settings import to_json
-from graft.core.shelf import Shelf, plugin_name
+from graft.core.config.plugins import Shelf, plugin_name
+from graft.core.config.recipe import read_recipe
+from graft.core.config.settings import to_json
 from graft.embedded.text import Embedded
 from graft.jobs.adapt import ANSWERS_NOTE, PAIRS_NOTE, Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.stream import Stream
-from graft.recipe import read_recipe
 
 HOUSE = Path(__file__).parents[1]
 RECIPES = {path.stem: path for path in sorted((HOUSE / "recipes").glob("*.yaml"))}
@@ -92,11 +92,11 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     code = """
 import functools, json, sys
 from pathlib import Path
-from graft.forecast import text as forecasts
-from graft.core.artifact import Store
-from graft.core.errors import GraftError
-from graft.forecast import forecast, show_forecast
-from graft.recipe import read_recipe
+from graft.planning import text as forecasts
+from graft.core.store.artifact import Store
+from graft.core.config.errors import GraftError
+from graft.planning import forecast, show_forecast
+from graft.core.config.recipe import read_recipe
 forecasts.survey = functools.cache(forecasts.survey)  # many recipes are about the same text
 found = {}
 for path in sys.argv[1:]:

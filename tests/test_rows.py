@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_source
-from graft.core.errors import UsageError
-from graft.core.shards import CHOSEN, REJECTED, TokenSource, weights_of
-from graft.tensors import rows as module
-from graft.tensors.rows import Packed, Stream, best_fit
-from graft.tensors.sampler import Sampler, rows_of
+from graft.core.config.errors import UsageError
+from graft.core.tokens.token_shards import CHOSEN, REJECTED, TokenSource, weights_of
+from graft.packing import rows as module
+from graft.packing.rows import Packed, Stream, best_fit
+from graft.packing.sampler import Sampler, rows_of
 
 
 def write(
@@ -237,7 +237,7 @@ def test_pairs_left_out_are_told_by_source(tmp_path):
 def test_many_threads_get_the_same_batches(tmp_path, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
-    import graft.tensors.sampler as sampling
+    import graft.packing.sampler as sampling
 
     monkeypatch.setattr(sampling, "CHUNK", 7)
     sources = mixed(tmp_path)

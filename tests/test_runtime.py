@@ -15,34 +15,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typer.testing import CliRunner
 
-from graft.cli import app
-from graft.core import runtime as deciding
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.notes import tell
-from graft.core.runtime import bf16_factor, device, multiplies_bf16, processor_report, runtime, use_device
-from graft.forecast.plan import forecast
+from graft.cli.app import app
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.process import precision as deciding
+from graft.core.process.notes import tell
+from graft.core.process.precision import bf16_factor, device, multiplies_bf16, processor_report, runtime, use_device
+from graft.core.store.artifact import Store
+from graft.data.curate import Curate
+from graft.data.tokenize import tokenize
+from graft.evaluation.run_probes import examine
+from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
 from graft.jobs.stream import Stream
-from graft.objectives.anchor import Anchor
-from graft.objectives.causal import Causal
-from graft.objectives.denoise import Denoise
-from graft.objectives.masked import Masked
-from graft.objectives.selective import Selective
-from graft.objectives.stay_close import StayClose
-from graft.objectives.swap_distill import SwapDistill
-from graft.stages.curate import Curate
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.examine import examine
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.recall import Recall, recall
-from graft.stages.settle_precision import settle_precision, with_precision
-from graft.stages.tokenize import tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors import wide
+from graft.models.runtime.settle_precision import settle_precision, with_precision
+from graft.packing import wide
+from graft.planning.plan import forecast
+from graft.surgery.initialize import Initialize, initialize
+from graft.synthesis.sample_base import Recall, recall
+from graft.training.objectives.anchor import Anchor
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.denoise import Denoise
+from graft.training.objectives.masked import Masked
+from graft.training.objectives.selective import Selective
+from graft.training.objectives.stay_close import StayClose
+from graft.training.objectives.swap_distill import SwapDistill
+from graft.training.settings import Train
+from graft.training.train import train
 
 SHORT = Train(tokens=64 * 4 * 3, window=64, rows=4, rate=1e-3, evaluations=1, validation_tokens=200)
 SLOW, FAST = "AVX2", "ALL"  # values of ONEDNN_MAX_CPU_ISA: a processor without bf16 instructions, and as it is
@@ -116,7 +116,7 @@ def test_the_reports_of_the_kernel_and_of_torch_agree():
 
 def test_bf16_set_by_hand_on_a_slow_processor_is_warned_of_with_its_factor():
     """In a process of its own: oneDNN reads the variable once."""
-    code = "from graft.core.runtime import slow_bf16, runtime; print(runtime().precision); print(slow_bf16())"
+    code = "from graft.core.process.precision import slow_bf16, runtime; print(runtime().precision); print(slow_bf16())"
     environment = {key: value for key, value in os.environ.items() if key != "GRAFT_PRECISION"}
     environment |= {"ONEDNN_MAX_CPU_ISA": SLOW}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)

@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import OTHER, WORDS, write_texts
-from graft.core import runtime as deciding
-from graft.core.artifact import Store
-from graft.core.errors import nearest
-from graft.core.ledger import Amount, Ledger
-from graft.core.runtime import runtime
-from graft.page.cautions import of_training
+from graft.core.config.errors import nearest
+from graft.core.process import precision as deciding
+from graft.core.process.precision import runtime
+from graft.core.store.artifact import Store
+from graft.core.store.ledger import Amount, Ledger
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import Tokenize, tokenize
+from graft.readers.file_record import Fields
 from graft.readers.folder import listing, read
-from graft.readers.piece import Fields
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.tokenize import Tokenize, tokenize
+from graft.report.shared.cautions import of_training
 
 TEMPLATE = "{% for m in messages if m.role != 'system' %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
 
@@ -90,8 +90,8 @@ def test_the_nearest_of_very_many_words():
 
 
 def test_tokens_of_a_corpus_without_token_shards_are_not_called_exact(world, tmp_path):
-    from graft.forecast import text
     from graft.jobs.adapt import Adapt
+    from graft.planning import text
 
     folder = write_texts(tmp_path / "domain", WORDS, 40, seed=4)
     store = Store(tmp_path / "store")

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import write_source
-from graft.core.errors import UsageError
-from graft.tensors.rows import Stream
-from graft.tensors.sampler import Sampler
+from graft.core.config.errors import UsageError
+from graft.packing.rows import Stream
+from graft.packing.sampler import Sampler
 
 lengths = st.lists(st.integers(2, 90), min_size=1, max_size=12)
 
@@ -101,7 +101,7 @@ def test_every_prefix_keeps_the_mixture_in_tokens(tmp_path_factory, share, batch
 
 
 def test_the_count_is_the_same_beyond_the_first_chunk(tmp_path_factory, monkeypatch):
-    import graft.tensors.sampler as module
+    import graft.packing.sampler as module
 
     sources = make(tmp_path_factory, domain=[50], general=[50])
     mixture = {"domain": 0.37, "general": 0.63}

@@ -10,16 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.core.errors import UsageError
-from graft.core.shelf import Shelf, class_name
-from graft.schedules.constant import Constant
-from graft.schedules.cosine import Cosine
-from graft.schedules.infinite import Infinite
-from graft.schedules.warm_stable_decay import WarmStableDecay
-from graft.stages.train_settings import Train, TrainingShape
+from graft.core.config.errors import UsageError
+from graft.core.config.plugins import Shelf, class_name
+from graft.training.schedules.constant import Constant
+from graft.training.schedules.cosine import Cosine
+from graft.training.schedules.infinite import Infinite
+from graft.training.schedules.warm_stable_decay import WarmStableDecay
+from graft.training.settings import Train, TrainingShape
 
 EVERY = [
-    getattr(importlib.import_module(f"graft.schedules.{name}"), class_name(name)) for name in Shelf("schedules").names()
+    getattr(importlib.import_module(f"graft.training.schedules.{name}"), class_name(name))
+    for name in Shelf("schedules").names()
 ]
 
 

@@ -10,13 +10,13 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from conftest import write_source
-from graft.core.errors import FaultError
-from graft.core.measuring import most_of_one
-from graft.stages.tokenize import sources
-from graft.tensors import scoring
-from graft.tensors.faults import NotFinite, enough_memory, is_memory
-from graft.tensors.scoring import Choice, choose_documents, gather, mean_nats, score_documents
-from graft.tensors.weights import open_model
+from graft.core.config.errors import FaultError
+from graft.core.stats.evaluation_size import most_of_one
+from graft.data.tokenize import sources
+from graft.models.files.weights import open_model
+from graft.models.runtime.numeric_faults import NotFinite, enough_memory, is_memory
+from graft.models.scoring import scoring
+from graft.models.scoring.scoring import Choice, choose_documents, gather, mean_nats, score_documents
 
 
 def choose(tmp_path, pairs: list[int], max_tokens: int) -> Choice:

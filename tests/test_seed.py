@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from conftest import write_source
-from graft.core.seed import stream
-from graft.core.shards import TokenSource
-from graft.tensors.rows import Packed, Stream
-from graft.tensors.sampler import Sampler
+from graft.core.stats.random_streams import stream
+from graft.core.tokens.token_shards import TokenSource
+from graft.packing.rows import Packed, Stream
+from graft.packing.sampler import Sampler
 
 ROWS = {"stream": Stream, "whole": Packed}
 

@@ -11,17 +11,17 @@ from typing import Literal, get_origin, get_type_hints
 
 import pytest
 
-from graft.core.errors import UsageError
-from graft.core.settings import build_plugin, to_json
-from graft.core.shelf import FOLDERS, Shelf, class_name, file_name, plugin_name
-from graft.stages.consult import Consult
-from graft.stages.decay_now import DecayNow
-from graft.stages.evaluate import Evaluate
-from graft.stages.extend import Growth
-from graft.stages.initialize import Initialize
-from graft.stages.recall import Recall
-from graft.stages.tokenize import Tokenize
-from graft.stages.train_settings import Train
+from graft.core.config.errors import UsageError
+from graft.core.config.plugins import FOLDERS, Shelf, class_name, file_name, plugin_name
+from graft.core.config.settings import build_plugin, to_json
+from graft.data.tokenize import Tokenize
+from graft.evaluation.score_documents import Evaluate
+from graft.surgery.extend_vocabulary import Growth
+from graft.surgery.initialize import Initialize
+from graft.synthesis.sample_base import Recall
+from graft.training.cache_teacher import Consult
+from graft.training.decay_branch import DecayNow
+from graft.training.settings import Train
 
 VERBS = {
     "objectives": {"bind": ["start", "load"]},

@@ -25,29 +25,29 @@ from typer.testing import CliRunner
 from browser.made_facts import HOSTILE
 from browser.made_likened import made_likened
 from conftest import OTHER, WORDS, write_texts
-from graft.cli import app
-from graft.core.base import Base
-from graft.core.correlation import correlate
-from graft.core.errors import FaultError, GraftError, UsageError
-from graft.core.features import Features, read_features
-from graft.core.seed import stream
+from graft.cli.app import app
+from graft.core.config.errors import FaultError, GraftError, UsageError
+from graft.core.models.base_model import Base
+from graft.core.records.features import Features, read_features
+from graft.core.stats.correlation import correlate
+from graft.core.stats.random_streams import stream
+from graft.data.ingest import Ingest, ingest
+from graft.evaluation.similarity.advise import Advise
+from graft.evaluation.similarity.embed import Embed, embed
+from graft.evaluation.similarity.measure_similarity import Liken, liken, measured
+from graft.evaluation.similarity.measures.base_loss import BaseLoss
+from graft.evaluation.similarity.measures.frechet import Frechet
+from graft.evaluation.similarity.measures.mean_cosine import MeanCosine
+from graft.evaluation.similarity.measures.mmd import Mmd
+from graft.evaluation.similarity.measures.ngram_overlap import NgramOverlap
+from graft.evaluation.similarity.measures.two_sample import TwoSample
+from graft.evaluation.similarity.parts import Parts, notes_of
+from graft.evaluation.similarity.query import Similarity, names_of
+from graft.evaluation.similarity.runs import Run
 from graft.jobs.adapt import Adapt
-from graft.page.likened import render_likened, turned
-from graft.similarities.base_loss import BaseLoss
-from graft.similarities.frechet import Frechet
-from graft.similarities.mean_cosine import MeanCosine
-from graft.similarities.mmd import Mmd
-from graft.similarities.ngram_overlap import NgramOverlap
-from graft.similarities.two_sample import TwoSample
-from graft.similarity_verb.advise import Advise
-from graft.similarity_verb.parts import Parts, notes_of
-from graft.similarity_verb.request import Similarity, names_of
-from graft.similarity_verb.runs import Run
-from graft.stages.embed import Embed, embed
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.liken import Liken, liken, measured
-from graft.stages.train_settings import Train
+from graft.report.similarity.page import render_likened, turned
+from graft.surgery.initialize import Initialize, initialize
+from graft.training.settings import Train
 
 UNHEARD = [word[::-1] for word in WORDS]
 MEASURES = (MeanCosine(), Mmd(), Frechet(), NgramOverlap(), TwoSample(), BaseLoss())
@@ -709,7 +709,7 @@ def test_what_a_user_wrote_is_never_markup():
 def test_help_loads_neither_torch_nor_scipy():
     code = (
         "import sys; sys.argv = ['graft', 'similarity', '--help']\n"
-        "from graft.cli import main\n"
+        "from graft.cli.app import main\n"
         "try: main()\nexcept SystemExit as end: code = end.code\n"
         "sys.exit(code or any(name in sys.modules for name in ('torch', 'transformers', 'scipy', 'sklearn')))"
     )

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.encoder import Encoder
-from graft.core.fingerprint import Fingerprints
-from graft.core.named_tokens import named_tokens
-from graft.stages.curate import curate
-from graft.stages.ingest import ingest
-from graft.stages.tokenize import Tokenize, tokenize
+from graft.core.models.base_model import Base
+from graft.core.models.named_tokens import named_tokens
+from graft.core.store.artifact import Store
+from graft.core.store.fingerprints import Fingerprints
+from graft.core.tokens.cached_encoder import Encoder
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import Tokenize, tokenize
 
 END, START, PAD, MORE = "<|im_end|>", "<|im_start|>", "<|pad|>", "<|more|>"
 CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -105,8 +105,8 @@ def test_the_outcome_of_a_tuning_stops_where_its_answers_end(tmp_path):
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    from graft.stages.train import train
-    from graft.stages.train_settings import Train
+    from graft.training.settings import Train
+    from graft.training.train import train
 
     torch.manual_seed(0)
     folder = base_of(tmp_path / "base", special=(END, START, PAD, MORE), config={"eos_token": PAD}).folder

@@ -11,8 +11,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from graft.tensors.stored import StoredTypes
-from graft.tensors.weights import open_model, save_model
+from graft.models.files.stored_types import StoredTypes
+from graft.models.files.weights import open_model, save_model
 
 WIDE = {
     "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,

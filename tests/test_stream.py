@@ -18,42 +18,42 @@ from sklearn.metrics import accuracy_score
 
 from command import call
 from conftest import OTHER, WORDS, World, write_texts
-from graft.core.answers import read_answers
-from graft.core.artifact import Store
-from graft.core.errors import GateClosed, UsageError
-from graft.core.evidence import read_evidence
-from graft.core.labels import labelled
-from graft.core.scores import Scores
-from graft.core.sightings import Sightings
-from graft.core.split import Split
-from graft.core.tally import Tally
-from graft.core.turn import Turn
-from graft.gate import check_gate, read_conditions
+from graft.cli.gate import check_gate, read_conditions
+from graft.continual.methods.anchor import Anchor
+from graft.continual.methods.block_expansion import BlockExpansion
+from graft.continual.methods.combined import Combined
+from graft.continual.methods.joint import Joint
+from graft.continual.methods.lora import Lora
+from graft.continual.methods.naive import Naive
+from graft.continual.methods.o_lora import OLora
+from graft.continual.methods.replay import Replay
+from graft.continual.methods.stay_close import StayClose
+from graft.continual.metrics.backward_transfer import BackwardTransfer
+from graft.continual.metrics.forgetting import Forgetting
+from graft.continual.metrics.forward_transfer import ForwardTransfer
+from graft.continual.metrics.fuar import Fuar
+from graft.continual.metrics.general_change import GeneralChange
+from graft.continual.metrics.learning_accuracy import LearningAccuracy
+from graft.continual.metrics.overall_performance import OverallPerformance
+from graft.continual.score_matrix import Scores
+from graft.continual.settings import Judge
+from graft.continual.turn import Turn
+from graft.core.config.errors import GateClosed, UsageError
+from graft.core.config.plugin_labels import labelled
+from graft.core.config.recipe import read_recipe
+from graft.core.records.benchmark_answers import read_answers
+from graft.core.records.evidence import read_evidence
+from graft.core.stats.document_resamples import Sightings
+from graft.core.stats.tally import Tally
+from graft.core.store.artifact import Store
+from graft.core.text.split import Split
+from graft.data.curate import Curate
+from graft.evaluation.benchmarks.settings import Answer
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.stream import Stream
-from graft.methods.anchor import Anchor
-from graft.methods.block_expansion import BlockExpansion
-from graft.methods.combined import Combined
-from graft.methods.joint import Joint
-from graft.methods.lora import Lora
-from graft.methods.naive import Naive
-from graft.methods.o_lora import OLora
-from graft.methods.replay import Replay
-from graft.methods.stay_close import StayClose
-from graft.objectives.denoise import Denoise
-from graft.objectives.stay_close import StayClose as Leash
-from graft.recipe import read_recipe
-from graft.stages.answer_settings import Answer
-from graft.stages.curate import Curate
-from graft.stages.evaluate import Evaluate
-from graft.stages.stream_settings import Judge
-from graft.stages.train_settings import Train
-from graft.stream_metrics.backward_transfer import BackwardTransfer
-from graft.stream_metrics.forgetting import Forgetting
-from graft.stream_metrics.forward_transfer import ForwardTransfer
-from graft.stream_metrics.fuar import Fuar
-from graft.stream_metrics.general_change import GeneralChange
-from graft.stream_metrics.learning_accuracy import LearningAccuracy
-from graft.stream_metrics.overall_performance import OverallPerformance
+from graft.training.objectives.denoise import Denoise
+from graft.training.objectives.stay_close import StayClose as Leash
+from graft.training.settings import Train
 
 # Accuracies in percent; rows: after each turn, columns: domains. Worked by hand below.
 R = np.array([[80.0, 30.0, 10.0], [70.0, 90.0, 20.0], [50.0, 85.0, 60.0]])

@@ -12,27 +12,27 @@ import pytest
 from browser.made_facts import HOSTILE
 from browser.made_stream import FEW, made_stream
 from conftest import OTHER, WORDS, World, write_texts
-from graft.core.artifact import Store
-from graft.core.errors import UsageError
-from graft.forecast.plan import forecast
-from graft.forecast.screen import show_forecast
-from graft.itinerary import Itinerary
+from graft.cli.listing import Teller
+from graft.continual.methods.anchor import Anchor
+from graft.continual.methods.joint import Joint
+from graft.continual.methods.naive import Naive
+from graft.continual.methods.replay import Replay
+from graft.continual.methods.stay_close import StayClose
+from graft.continual.settings import Judge
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Store
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Outcome
 from graft.jobs.stream import Stream
-from graft.listing import Teller
-from graft.methods.anchor import Anchor
-from graft.methods.joint import Joint
-from graft.methods.naive import Naive
-from graft.methods.replay import Replay
-from graft.methods.stay_close import StayClose
-from graft.page import streamed
-from graft.page.matrices import head, heat_maps, metrics, ranked
-from graft.page.ruler import Ruler
-from graft.page.streamed import render_stream
-from graft.stages.evaluate import Evaluate
-from graft.stages.judge import summarize
-from graft.stages.stream_settings import Judge
-from graft.stages.train_settings import Train
+from graft.planning.plan import forecast
+from graft.planning.screen import show_forecast
+from graft.planning.stream_forecast import Itinerary
+from graft.report.continual import page as streamed
+from graft.report.continual.axis import Ruler
+from graft.report.continual.heat_maps import head, heat_maps, metrics, ranked
+from graft.report.continual.page import render_stream
+from graft.report.continual.stage import summarize
+from graft.training.settings import Train
 
 
 @pytest.fixture(scope="module")

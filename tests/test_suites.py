@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from graft.core.errors import UsageError
+from graft.core.config.errors import UsageError
+from graft.evaluation.benchmarks.answer_key import NoKey, options_of, right_one, without_letters
+from graft.evaluation.benchmarks.question import Question, Refused, question_of
+from graft.evaluation.benchmarks.roles import read_fields
+from graft.evaluation.benchmarks.settings import Answer
+from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
 from graft.jobs.benchmark import Benchmark
-from graft.readers.answer_key import NoKey, options_of, right_one, without_letters
-from graft.readers.question import Question, Refused, question_of
-from graft.readers.roles import read_fields
-from graft.readers.suite import Choosing, read_tasks, suite_files
-from graft.stages.answer_settings import Answer
-from graft.stages.habits import Habits
+from graft.report.benchmark.answer_habits import Habits
 
 TEXTS = ["red", "green", "blue", "grey"]
 ASKED = "Which colour is it?"

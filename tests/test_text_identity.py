@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.core.artifact import Store
-from graft.core.doc import canonical, doc_id
-from graft.core.ngrams import ngrams
-from graft.core.split import Split
-from graft.stages.curate import Curate, curate
-from graft.stages.ingest import ingest
-from graft.steps.overlap import Overlap
+from graft.core.store.artifact import Store
+from graft.core.text.documents import canonical, doc_id
+from graft.core.text.ngrams import ngrams
+from graft.core.text.split import Split
+from graft.data.curate import Curate, curate
+from graft.data.ingest import ingest
+from graft.data.steps.overlap import Overlap
 
 pieces = st.lists(
     st.sampled_from(["é", "e\u0301", "ü", "가", "\u1100\u1161", "Å", "\u212b", "ﬁ", "²", "a", " ", "\n", "中"]),

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, processors
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.doc import SCHEMA, doc_row
-from graft.core.encoder import Encoder
-from graft.core.ledger import Amount
-from graft.stages.tokenize import Tokenize, sources, tokenize
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.ledger import Amount
+from graft.core.text.documents import SCHEMA, doc_row
+from graft.core.tokens.cached_encoder import Encoder
+from graft.data.tokenize import Tokenize, sources, tokenize
 from test_encoder import BY_WORDS, END, byte_level, make
 
 
@@ -179,7 +179,7 @@ MANY_SHARDS = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 from pathlib import Path
-from graft.core.shards import TokenSource
+from graft.core.tokens.token_shards import TokenSource
 source = TokenSource(Path(sys.argv[1]), "law")
 assert len(source.shards) == 150
 held = source.tokens(0)

@@ -28,23 +28,23 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from command import call
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.core.errors import FaultError, UsageError
-from graft.objectives.causal import Causal
-from graft.objectives.stay_close import StayClose
-from graft.stages.tokenize import sources
-from graft.stages.train import peak_rate, train
-from graft.stages.train_settings import Train
-from graft.stages.training import _less
-from graft.tensors import run as module
-from graft.tensors import weights as weights_module
-from graft.tensors.checkpoints import facts_of
-from graft.tensors.faults import NotFinite
-from graft.tensors.loop import Pace, run
-from graft.tensors.run import adamw
-from graft.tensors.sampler import Sampler
-from graft.tensors.weights import open_model, save_model
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Store
+from graft.data.tokenize import sources
+from graft.models.files import weights as weights_module
+from graft.models.files.checkpoints import facts_of
+from graft.models.files.weights import open_model, save_model
+from graft.models.runtime.numeric_faults import NotFinite
+from graft.packing.sampler import Sampler
+from graft.training import run as module
+from graft.training.loop import Pace, run
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.stay_close import StayClose
+from graft.training.run import adamw
+from graft.training.settings import Train, peak_rate
+from graft.training.train import train
+from graft.training.training_run import _less
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=3)
@@ -260,10 +260,10 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, tmp_path, ki
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_train import MIXTURE, SHORT
-        from graft.core.artifact import Artifact, Store
-        from graft.core.base import Base
-        from graft.stages.train import train
-        import graft.tensors.run as module
+        from graft.core.store.artifact import Artifact, Store
+        from graft.core.models.base_model import Base
+        from graft.training.train import train
+        import graft.training.run as module
         fatal = int(sys.argv[1])
         note = module.Run._note
         def noting(self, step):
@@ -367,7 +367,7 @@ def test_a_step_that_is_more_than_was_asked_for_is_refused():
 )
 def test_every_setting_has_an_effect(world, tmp_path, change):
     if change.get("schedule"):
-        from graft.schedules.cosine import Cosine
+        from graft.training.schedules.cosine import Cosine
 
         change = {"schedule": Cosine(floor=0.5)}
     quick = replace(SHORT, tokens=64 * 4 * 8)
@@ -390,11 +390,11 @@ def test_checkpoints_come_as_often_as_asked(world, tmp_path, monkeypatch):
 PLACES = {
     "between the groups of the optimiser's step": ("torch.optim.adam.adam", 5),  # two groups a step
     "after the optimiser's step": ("torch.optim.adamw.AdamW.zero_grad", 3),
-    "before the step is noted": ("graft.tensors.run.Run._note", 3),
-    "inside validation": ("graft.tensors.run.mean_nats", 3),  # two sources at the start, then step 4
-    "before the first step": ("graft.tensors.run.mean_nats", 1),
+    "before the step is noted": ("graft.training.run.Run._note", 3),
+    "inside validation": ("graft.training.run.mean_nats", 3),  # two sources at the start, then step 4
+    "before the first step": ("graft.training.run.mean_nats", 1),
     "in the last step": ("torch.optim.adam.adam", 24),
-    "while saving": ("graft.tensors.run.save_checkpoint", 2),
+    "while saving": ("graft.training.run.save_checkpoint", 2),
 }
 
 
@@ -518,7 +518,7 @@ def test_how_a_run_is_computed_is_no_part_of_what_it_is(world, tmp_path):
 
 def test_where_dropout_is_at_work_micro_batches_are_part_of_a_run(world, tmp_path):
     """Its masks are drawn per micro-batch, so another cut is another outcome, and must not be taken for this one."""
-    from graft.tunings.lora import Lora
+    from graft.training.tunings.lora import Lora
 
     def name(tuning, **changes) -> str:
         asked = replace(SHORT, tokens=64 * 4 * 2, tuning=tuning, **changes)

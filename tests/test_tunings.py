@@ -30,35 +30,35 @@ from transformers import (
 )
 
 from conftest import write_texts
-from graft.core.artifact import DryStore, NotMade, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.outlet import put_out
-from graft.objectives.causal import Causal
-from graft.objectives.denoise import Denoise
-from graft.objectives.masked import Masked
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.tokenize import sources, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors import run as module
-from graft.tensors.adapters import Adapter, orthogonality, read_factors
-from graft.tensors.batch import Batch
-from graft.tensors.decoder import Decoder
-from graft.tensors.loop import Pace, run
-from graft.tensors.model import Model
-from graft.tensors.named import fits
-from graft.tensors.run import adamw
-from graft.tensors.sampler import Sampler
-from graft.tensors.verify import verify
-from graft.tensors.weights import open_model, save_model
-from graft.tunings.block_expansion import BlockExpansion
-from graft.tunings.dora import Dora
-from graft.tunings.freeze import Freeze
-from graft.tunings.full import Full
-from graft.tunings.ia3 import Ia3
-from graft.tunings.lora import Lora
-from graft.tunings.o_lora import OLora
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import DryStore, NotMade, Store
+from graft.core.store.publish import put_out
+from graft.data.tokenize import sources, tokenize
+from graft.models.checks.verify import verify
+from graft.models.edit.parameter_patterns import fits
+from graft.models.edit.peft_adapters import PeftAdapter, orthogonality, read_factors
+from graft.models.files.weights import open_model, save_model
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.model import Model
+from graft.packing.batch import Batch
+from graft.packing.sampler import Sampler
+from graft.surgery.initialize import Initialize, initialize
+from graft.training import run as module
+from graft.training.loop import Pace, run
+from graft.training.objectives.causal import Causal
+from graft.training.objectives.denoise import Denoise
+from graft.training.objectives.masked import Masked
+from graft.training.run import adamw
+from graft.training.settings import Train
+from graft.training.train import train
+from graft.training.tunings.block_expansion import BlockExpansion
+from graft.training.tunings.dora import Dora
+from graft.training.tunings.freeze import Freeze
+from graft.training.tunings.full import Full
+from graft.training.tunings.ia3 import Ia3
+from graft.training.tunings.lora import Lora
+from graft.training.tunings.o_lora import OLora
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=1e-2, precision="fp32", evaluations=2)
@@ -430,7 +430,7 @@ def test_the_adapter_in_pefts_form_is_the_tuned_model(tuning, make, tmp_path):
     make().hf.save_pretrained(tmp_path / "base")
     model = disturb(tuning.apply(make()))
     tuned = logits(model.hf)
-    assert isinstance(model.adapter, Adapter)
+    assert isinstance(model.adapter, PeftAdapter)
     model.adapter.save(tmp_path / "adapter")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     assert float((logits(base) - tuned).abs().max()) > 1e-3

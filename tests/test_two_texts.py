@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from graft.core.artifact import Store
-from graft.core.tally import Tally
-from graft.objectives.causal import Causal
-from graft.stages.tokenize import sources
-from graft.stages.train import train
-from graft.stages.train_settings import Train
-from graft.tensors.loop import Pace, run
-from graft.tensors.nats import weighted_sums
-from graft.tensors.run import adamw
-from graft.tensors.sampler import Sampler
-from graft.tensors.weights import open_model
+from graft.core.stats.tally import Tally
+from graft.core.store.artifact import Store
+from graft.data.tokenize import sources
+from graft.models.files.weights import open_model
+from graft.models.losses.token_losses import weighted_sums
+from graft.packing.sampler import Sampler
+from graft.training.loop import Pace, run
+from graft.training.objectives.causal import Causal
+from graft.training.run import adamw
+from graft.training.settings import Train
+from graft.training.train import train
 
 MIXTURE = {"domain": 1.0}
 SCALES = (0.5, 1.0, 2.0)

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from command import call
-from graft.core.artifact import Store
-from graft.core.errors import FaultError, UsageError
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.store.artifact import Store
 from graft.jobs.adapt import Adapt
-from graft.objectives.stay_close import StayClose
-from graft.proof import show_proof, spread_losses, verify_resume
-from graft.stages.decay_now import DecayNow
-from graft.stages.lr_range import RangeTest
-from graft.stages.train_settings import Train
-from graft.tensors.checkpoints import save_checkpoint
-from graft.tensors.difference import difference, same_bits
-from graft.tensors.run import adamw
-from graft.tensors.weights import open_model
-from graft.tunings.lora import Lora
+from graft.launch.verify_resume import show_proof, spread_losses, verify_resume
+from graft.models.files.bitwise_difference import difference, same_bits
+from graft.models.files.checkpoints import save_checkpoint
+from graft.models.files.weights import open_model
+from graft.training.decay_branch import DecayNow
+from graft.training.lr_range import RangeTest
+from graft.training.objectives.stay_close import StayClose
+from graft.training.run import adamw
+from graft.training.settings import Train
+from graft.training.tunings.lora import Lora
 
 pytestmark = pytest.mark.processor_seconds(60)  # every proof starts three processes and more, which import torch
 
@@ -102,7 +102,7 @@ def test_dropout_is_not_compared_between_numbers_of_processes(job, world):
 
 COUNTING = '''
 from dataclasses import dataclass
-from graft.objectives.causal import Causal
+from graft.training.objectives.causal import Causal
 
 @dataclass(frozen=True)
 class Counting:

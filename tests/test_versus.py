@@ -17,25 +17,25 @@ from safetensors.torch import load_file, save_file
 
 from command import call
 from conftest import OTHER, WORDS, World, write_texts
-from graft.core.alignment import Reading, align, words
-from graft.core.artifact import Artifact
-from graft.core.base import Base
-from graft.core.errors import FaultError, UsageError
-from graft.core.evidence import Evidence, read_evidence
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.models.base_model import Base
+from graft.core.records.evidence import Evidence, read_evidence
+from graft.core.records.span_alignment import Reading, align, words
+from graft.core.store.artifact import Artifact
+from graft.data.curate import curate
+from graft.data.ingest import ingest
+from graft.data.tokenize import Tokenize, tokenize
+from graft.evaluation.compare.pool_documents import Pool
+from graft.evaluation.compare.token_differences import Contrast
+from graft.evaluation.probes.left_out import LeftOut
+from graft.evaluation.probes.terms import Terms
+from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Adapt, Outcome
 from graft.jobs.versus import Versus, labels
-from graft.probes.left_out import LeftOut
-from graft.probes.terms import Terms
-from graft.stages.contrast import Contrast
-from graft.stages.curate import curate
-from graft.stages.evaluate import Evaluate
-from graft.stages.ingest import ingest
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.pool import Pool
-from graft.stages.present import Present
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.report.comparison.stage import Present
+from graft.surgery.initialize import Initialize, initialize
+from graft.training.settings import Train
+from graft.training.train import train
 
 
 def trained(world: World, base: Base, folder: Path, tokens: int) -> Base:

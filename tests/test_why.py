@@ -20,21 +20,21 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 import command
-import graft.tensors.sampler as sampler_module
+import graft.packing.sampler as sampler_module
 from conftest import OTHER, WORDS, World, write_source, write_texts
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.doc import doc_id
-from graft.core.errors import FaultError, UsageError
-from graft.core.family import Family
-from graft.core.outliers import Spikes, standing_out
-from graft.core.shards import CHOSEN, REJECTED
-from graft.core.split import Split
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.models.base_model import Base
+from graft.core.stats.outliers import Spikes, standing_out
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.lineage import Family
+from graft.core.text.documents import doc_id
+from graft.core.text.split import Split
+from graft.core.tokens.token_shards import CHOSEN, REJECTED
 from graft.jobs.adapt import Adapt
-from graft.stages.legs import Leg, legs
-from graft.stages.retrace import expose
-from graft.tensors.sampler import PACKINGS, Sampler
-from graft.why_verb.request import Why
+from graft.lineage.exposure import expose
+from graft.lineage.training_runs import Leg, legs
+from graft.lineage.why.query import Why
+from graft.packing.sampler import PACKINGS, Sampler
 
 BATCHES = 120
 
@@ -100,7 +100,7 @@ def test_the_inverse_of_pairs(tmp_path):
     stored["role"] = np.array([CHOSEN, REJECTED] * 4, np.int8)
     stored["position"] = np.repeat(np.arange(4), 2)
     np.savez(index, **stored)
-    from graft.core.shards import TokenSource
+    from graft.core.tokens.token_shards import TokenSource
 
     source = TokenSource(tmp_path, "domain")
     make = lambda: Sampler({"domain": source}, {"domain": 1.0}, window=32, rows=3, seed=1, packing="pairs")  # noqa: E731
@@ -349,7 +349,7 @@ def test_what_was_dropped_says_by_which_step_and_for_what(made):
 
 @pytest.mark.parametrize(("split", "words"), [("test", "never trained on"), ("validation", "watched while training")])
 def test_what_was_held_out_says_so_and_where_it_was_scored(made, split, words):
-    from graft.core.evidence import read_evidence
+    from graft.core.records.evidence import read_evidence
 
     tokens = made.leg.sources["domain"]
     position = int(tokens.position_D[tokens.documents(split)[0]])
@@ -487,9 +487,9 @@ def test_a_fate_leads_to_its_documents(made):
 
 
 def test_a_branch_says_which_steps_its_trunk_made(made, world):
-    from graft.stages.decay_now import DecayNow
-    from graft.stages.train import train
-    from graft.stages.train_settings import Train
+    from graft.training.decay_branch import DecayNow
+    from graft.training.settings import Train
+    from graft.training.train import train
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(
@@ -549,8 +549,8 @@ def test_a_chain_of_models_is_followed_to_its_beginning(made, tmp_path):
 
 
 def test_whole_documents_in_rows(made, world):
-    from graft.stages.train import train
-    from graft.stages.train_settings import Train
+    from graft.training.settings import Train
+    from graft.training.train import train
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(
@@ -568,12 +568,12 @@ def test_whole_documents_in_rows(made, world):
 
 
 def test_preference_pairs(world, tmp_path):
-    from graft.objectives.preference import Preference
-    from graft.stages.curate import curate
-    from graft.stages.ingest import ingest
-    from graft.stages.tokenize import Tokenize, tokenize
-    from graft.stages.train import train
-    from graft.stages.train_settings import Train
+    from graft.data.curate import curate
+    from graft.data.ingest import ingest
+    from graft.data.tokenize import Tokenize, tokenize
+    from graft.training.objectives.preference import Preference
+    from graft.training.settings import Train
+    from graft.training.train import train
 
     draw = np.random.default_rng(0)
     (tmp_path / "pairs").mkdir()
@@ -604,7 +604,7 @@ def test_preference_pairs(world, tmp_path):
 
 @pytest.mark.slow
 def test_a_budget_lists_its_run_and_its_pilots(world, tmp_path):
-    from graft.core.errors import GateClosed
+    from graft.core.config.errors import GateClosed
     from graft.jobs.budget import Budget
 
     adapt = Adapt(
@@ -660,13 +660,13 @@ def test_a_comparison_of_two_models(made, world, tmp_path):
 @pytest.fixture(scope="module")
 def streamed(world: World, tmp_path_factory) -> tuple[Store, Artifact]:
     """Two domains, of which joint learns both at once, in its last turn."""
+    from graft.continual.methods.joint import Joint
+    from graft.continual.methods.naive import Naive
+    from graft.continual.methods.replay import Replay
+    from graft.continual.settings import Judge
+    from graft.evaluation.score_documents import Evaluate
     from graft.jobs.stream import Stream
-    from graft.methods.joint import Joint
-    from graft.methods.naive import Naive
-    from graft.methods.replay import Replay
-    from graft.stages.evaluate import Evaluate
-    from graft.stages.stream_settings import Judge
-    from graft.stages.train_settings import Train
+    from graft.training.settings import Train
 
     root = tmp_path_factory.mktemp("streamed")
     job = Stream(
@@ -754,8 +754,8 @@ def test_the_terminal_shows_a_stream_line_by_line(streamed):
 
 def test_the_answers_of_a_run_s_model_lead_to_its_text(made):
     """Evidence of no text of its own: what it was made from is the run, and the run has a corpus."""
-    from graft.stages.answer import answer
-    from graft.stages.answer_settings import Answer
+    from graft.evaluation.benchmarks.run_benchmark import answer
+    from graft.evaluation.benchmarks.settings import Answer
 
     asked = answer(
         Base(made.run.name, made.run / "model"), ("embedded:quiz",), Answer(limit=4), store=made.store
@@ -825,8 +825,8 @@ def test_a_run_of_another_sampler_is_not_guessed_at(made, tmp_path):
 
 
 def test_a_source_that_is_only_measured(made, world):
-    from graft.stages.train import train
-    from graft.stages.train_settings import Train
+    from graft.training.settings import Train
+    from graft.training.train import train
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(tokens=64 * 4 * 3, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, seed=9)
@@ -879,8 +879,8 @@ def test_hostile_names_are_printed_as_they_are(made, world, tmp_path):
     for i in range(8):
         (tmp_path / "texts" / f"[red]{i}[bold].txt").write_text(f"[bold]{i}[/bold] " + sentences(i, WORDS, 6))
     store = Store(tmp_path / "store")
-    from graft.stages.curate import curate
-    from graft.stages.ingest import ingest
+    from graft.data.curate import curate
+    from graft.data.ingest import ingest
 
     corpus = curate({"domain": ingest([str(tmp_path / "texts")], "domain", store=store)}, store=store)
     process = call(corpus.name, "[red]3[bold].txt", "--store", store.root)
@@ -891,8 +891,9 @@ def test_hostile_names_are_printed_as_they_are(made, world, tmp_path):
 def test_no_torch_is_loaded_to_answer(made):
     line = trained_line(made)
     code = (
-        "import sys; from pathlib import Path; from graft.why_verb.request import Why; from graft.core.artifact import "
-        f"Store; Why({made.report.name!r}, 'rows.jsonl#{line}')(Store(Path({str(made.store.root)!r}))); "
+        "import sys; from pathlib import Path; from graft.lineage.why.query import Why; "
+        "from graft.core.store.artifact import Store; "
+        f"Why({made.report.name!r}, 'rows.jsonl#{line}')(Store(Path({str(made.store.root)!r}))); "
         f"Why({made.run.name!r}, spikes=True)(Store(Path({str(made.store.root)!r}))); print('torch' in sys.modules)"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=True)

@@ -10,13 +10,13 @@ import pytest
 import torch
 import transformers
 
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.families import family_of, window_of
-from graft.tensors.decoder import Decoder
-from graft.tensors.lengths import longest_text
-from graft.tensors.model import Model
-from graft.tensors.sampler import pack
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.models.families import family_of, window_of
+from graft.models.forward.decoder import Decoder
+from graft.models.forward.lengths import longest_text
+from graft.models.forward.model import Model
+from graft.packing.sampler import pack
 
 WIDE = {
     "vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
@@ -64,7 +64,8 @@ def test_a_type_that_nobody_knows_is_asked_for_its_table():
 
 
 def test_neither_torch_nor_transformers_is_loaded():
-    code = "import sys; from graft.core.families import family_of; assert family_of('mpt').numbers; print(*sys.modules)"
+    code = "import sys; from graft.core.models.families import family_of; "
+    code += "assert family_of('mpt').numbers; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers"} & set(loaded)
 

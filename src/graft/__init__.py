@@ -4,7 +4,7 @@
     outcome = graft.adapt("embedded", domain=["my_texts/"], out="adapted")
 
 Every stage is here too, as a function and its settings (`graft.train`, `graft.Train`). They are not names of
-`graft.stages`, whose modules are called as they are. Names are loaded when they are first used, so that
+the packages, whose modules are called otherwise. Names are loaded when they are first used, so that
 `import graft` costs nothing.
 """
 
@@ -14,11 +14,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graft.core.answers import read_answers
-    from graft.core.artifact import Artifact, Store
-    from graft.core.base import Base
-    from graft.core.errors import FaultError, GateClosed, GraftError, UsageError
-    from graft.core.split import Split
+    from graft.budget.choose_mixture import Choose, choose
+    from graft.budget.pilot_runs import Pilots, pilot
+    from graft.budget.walk_back import WalkBack, walk_back
+    from graft.continual.settings import Judge
+    from graft.core.config.errors import FaultError, GateClosed, GraftError, UsageError
+    from graft.core.config.recipe import read_recipe
+    from graft.core.models.base_model import Base
+    from graft.core.records.benchmark_answers import read_answers
+    from graft.core.store.artifact import Artifact, Store
+    from graft.core.text.split import Split
+    from graft.data.curate import Curate, curate
+    from graft.data.ingest import Ingest, ingest
+    from graft.data.tokenize import Tokenize, tokenize
+    from graft.evaluation.benchmarks.run_benchmark import answer
+    from graft.evaluation.benchmarks.settings import Answer
+    from graft.evaluation.compare.compare_extension import Compare, compare
+    from graft.evaluation.compare.pool_documents import Pool, pool
+    from graft.evaluation.compare.token_differences import Contrast, contrast
+    from graft.evaluation.run_probes import Examine, examine
+    from graft.evaluation.score_documents import Evaluate, evaluate
+    from graft.evaluation.similarity.embed import Embed, embed
+    from graft.evaluation.similarity.measure_similarity import Liken, liken
     from graft.jobs.adapt import Adapt, Outcome, adapt
     from graft.jobs.benchmark import Benchmark
     from graft.jobs.budget import Budget
@@ -27,40 +44,24 @@ if TYPE_CHECKING:
     from graft.jobs.pretrain import Pretrain
     from graft.jobs.stream import Stream
     from graft.jobs.versus import Versus
-    from graft.page.facts import Materials
-    from graft.recipe import read_recipe
-    from graft.stages.answer import answer
-    from graft.stages.answer_settings import Answer
-    from graft.stages.choose import Choose, choose
-    from graft.stages.compare import Compare, compare
-    from graft.stages.consult import Consult, consult
-    from graft.stages.contrast import Contrast, contrast
-    from graft.stages.curate import Curate, curate
-    from graft.stages.decay_now import DecayNow
-    from graft.stages.embed import Embed, embed
-    from graft.stages.evaluate import Evaluate, evaluate
-    from graft.stages.examine import Examine, examine
-    from graft.stages.extend import Growth, extend
-    from graft.stages.gather import Gather, gather
-    from graft.stages.grade import Grade, grade
-    from graft.stages.ingest import Ingest, ingest
-    from graft.stages.initialize import Initialize, initialize
-    from graft.stages.judge import judge
-    from graft.stages.liken import Liken, liken
-    from graft.stages.lr_range import RangeTest
-    from graft.stages.pilot import Pilots, pilot
-    from graft.stages.pool import Pool, pool
-    from graft.stages.present import Present, present
-    from graft.stages.recall import Recall, recall
-    from graft.stages.report import Report, report
-    from graft.stages.stream_settings import Judge
-    from graft.stages.tokenize import Tokenize, tokenize
-    from graft.stages.train import train
-    from graft.stages.train_settings import Train
-    from graft.stages.walk_back import WalkBack, walk_back
+    from graft.report.adaptation.facts import Materials
+    from graft.report.adaptation.stage import AdaptationReport, write_adaptation_report
+    from graft.report.benchmark.stage import Grade, grade
+    from graft.report.comparison.stage import Present, present
+    from graft.report.continual.stage import judge
+    from graft.report.overview.stage import Gather, gather
+    from graft.surgery.extend_vocabulary import Growth, extend
+    from graft.surgery.initialize import Initialize, initialize
+    from graft.synthesis.sample_base import Recall, recall
+    from graft.training.cache_teacher import Consult, consult
+    from graft.training.decay_branch import DecayNow
+    from graft.training.lr_range import RangeTest
+    from graft.training.settings import Train
+    from graft.training.train import train
 
 __all__ = [
     "Adapt",
+    "AdaptationReport",
     "Answer",
     "Artifact",
     "Base",
@@ -95,7 +96,6 @@ __all__ = [
     "Pretrain",
     "RangeTest",
     "Recall",
-    "Report",
     "Split",
     "Store",
     "Stream",
@@ -127,13 +127,35 @@ __all__ = [
     "read_answers",
     "read_recipe",
     "recall",
-    "report",
     "tokenize",
     "train",
     "walk_back",
+    "write_adaptation_report",
 ]
 
 _HOMES = {
+    "budget.choose_mixture": "Choose choose",
+    "budget.pilot_runs": "Pilots pilot",
+    "budget.walk_back": "WalkBack walk_back",
+    "continual.settings": "Judge",
+    "core.config.errors": "FaultError GateClosed GraftError UsageError",
+    "core.config.recipe": "read_recipe",
+    "core.models.base_model": "Base",
+    "core.records.benchmark_answers": "read_answers",
+    "core.store.artifact": "Artifact Store",
+    "core.text.split": "Split",
+    "data.curate": "Curate curate",
+    "data.ingest": "Ingest ingest",
+    "data.tokenize": "Tokenize tokenize",
+    "evaluation.benchmarks.run_benchmark": "answer",
+    "evaluation.benchmarks.settings": "Answer",
+    "evaluation.compare.compare_extension": "Compare compare",
+    "evaluation.compare.pool_documents": "Pool pool",
+    "evaluation.compare.token_differences": "Contrast contrast",
+    "evaluation.run_probes": "Examine examine",
+    "evaluation.score_documents": "Evaluate evaluate",
+    "evaluation.similarity.embed": "Embed embed",
+    "evaluation.similarity.measure_similarity": "Liken liken",
     "jobs.adapt": "Adapt Outcome adapt",
     "jobs.benchmark": "Benchmark",
     "jobs.budget": "Budget",
@@ -142,39 +164,20 @@ _HOMES = {
     "jobs.pretrain": "Pretrain",
     "jobs.stream": "Stream",
     "jobs.versus": "Versus",
-    "core.answers": "read_answers",
-    "core.artifact": "Artifact Store",
-    "core.base": "Base",
-    "core.errors": "FaultError GateClosed GraftError UsageError",
-    "core.split": "Split",
-    "page.facts": "Materials",
-    "recipe": "read_recipe",
-    "stages.answer": "Answer answer",
-    "stages.choose": "Choose choose",
-    "stages.compare": "Compare compare",
-    "stages.consult": "Consult consult",
-    "stages.contrast": "Contrast contrast",
-    "stages.curate": "Curate curate",
-    "stages.decay_now": "DecayNow",
-    "stages.embed": "Embed embed",
-    "stages.evaluate": "Evaluate evaluate",
-    "stages.examine": "Examine examine",
-    "stages.extend": "Growth extend",
-    "stages.gather": "Gather gather",
-    "stages.grade": "Grade grade",
-    "stages.ingest": "Ingest ingest",
-    "stages.initialize": "Initialize initialize",
-    "stages.judge": "Judge judge",
-    "stages.liken": "Liken liken",
-    "stages.pilot": "Pilots pilot",
-    "stages.pool": "Pool pool",
-    "stages.present": "Present present",
-    "stages.range_test": "RangeTest",
-    "stages.recall": "Recall recall",
-    "stages.report": "Report report",
-    "stages.tokenize": "Tokenize tokenize",
-    "stages.train": "Train train",
-    "stages.walk_back": "WalkBack walk_back",
+    "report.adaptation.facts": "Materials",
+    "report.adaptation.stage": "AdaptationReport write_adaptation_report",
+    "report.benchmark.stage": "Grade grade",
+    "report.comparison.stage": "Present present",
+    "report.continual.stage": "judge",
+    "report.overview.stage": "Gather gather",
+    "surgery.extend_vocabulary": "Growth extend",
+    "surgery.initialize": "Initialize initialize",
+    "synthesis.sample_base": "Recall recall",
+    "training.cache_teacher": "Consult consult",
+    "training.decay_branch": "DecayNow",
+    "training.lr_range": "RangeTest",
+    "training.settings": "Train",
+    "training.train": "train",
 }
 _HOME = {name: f"graft.{module}" for module, names in _HOMES.items() for name in names.split()}
 

@@ -9,7 +9,7 @@ def run() -> None:
     """Run the command line. While its modules are imported nothing is begun, and Ctrl-C ends the process at once."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from graft.cli import main
+    from graft.cli.app import main
 
     main()
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from graft.similarity_verb.advise import Advise
-from graft.similarity_verb.request import correlations
-from graft.similarity_verb.runs import Run
-from graft.stages.liken import by_name
+from graft.evaluation.similarity.advise import Advise
+from graft.evaluation.similarity.measure_similarity import by_name
+from graft.evaluation.similarity.query import correlations
+from graft.evaluation.similarity.runs import Run
 
 NAMES = ("novels", "letters", "law", "chemistry", "medicine", "python", "recipes", "patents", "physics", "sermons")
 # By measure: at a text unlike the reference, at one alike, half the interval, whether larger is closer.

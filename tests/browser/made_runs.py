@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from graft.core import doc
-from graft.core.artifact import Artifact, Draft, Store
-from graft.core.ledger import Amount
-from graft.stages.contrast import Contrast
-from graft.stages.front import fronts
-from graft.stages.present import Present, Shown, present
+from graft.core.store.artifact import Artifact, Draft, Store
+from graft.core.store.ledger import Amount
+from graft.core.text import documents as doc
+from graft.evaluation.compare.token_differences import Contrast
+from graft.report.comparison.stage import Present, Shown, present
+from graft.report.overview.pareto import fronts
 
 WORD = "abcdefgh "
 

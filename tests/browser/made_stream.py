@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from graft.core.shelf import plugin_name
-from graft.core.sightings import Sightings
+from graft.continual.benchmark_scores import Quizzed
+from graft.continual.methods.joint import Joint
+from graft.continual.methods.naive import Naive
+from graft.continual.methods.replay import Replay
+from graft.continual.results import Learned, Standing, Taken
+from graft.continual.settings import Judge
+from graft.core.config.plugins import plugin_name
+from graft.core.stats.document_resamples import Sightings
 from graft.jobs.stream import Stream
-from graft.methods.joint import Joint
-from graft.methods.naive import Naive
-from graft.methods.replay import Replay
-from graft.stages.quizzed import Quizzed
-from graft.stages.standing import Learned, Standing, Taken
-from graft.stages.stream_settings import Judge
 
 NAMES = ("law", "chemistry", "sums", "medicine", "patents")
 FEW = (Naive(), Replay(0.1), Joint())
@@ -34,7 +34,7 @@ def made_stream(
     draws: int = 200,
     suite: bool = True,
 ) -> dict[str, Any]:
-    """What `graft.stages.judge` tells the page: of a base with 5 nats and 25 % per token on every domain.
+    """What `graft.report.continual.stage` tells the page: of a base with 5 nats and 25 % per token on every domain.
 
     A domain falls by 1.5 nats in its turn, of which every later turn takes a part: 1 - what the method keeps.
     """

@@ -13,11 +13,11 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from browser.test_page import chrome, contrast, style  # noqa: F401 (fixtures)
 from conftest import World
-from graft.core.artifact import Store
-from graft.core.base import Base
-from graft.stages.answer import answer
-from graft.stages.grade import Grade, grade
-from graft.stages.graded import Graded
+from graft.core.models.base_model import Base
+from graft.core.store.artifact import Store
+from graft.evaluation.benchmarks.run_benchmark import answer
+from graft.report.benchmark.items import Graded
+from graft.report.benchmark.stage import Grade, grade
 from test_eval import many, other, write_rows  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.browser

@@ -11,7 +11,7 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from browser.made_facts import HOSTILE
 from browser.made_runs import runs_facts, ten_megabytes
 from browser.test_page import chrome, contrast, find, said, style, wait_for  # noqa: F401 (fixtures)
-from graft.page.overview import render_overview
+from graft.report.overview.page import render_overview
 
 pytestmark = pytest.mark.browser
 

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from browser.made_facts import HOSTILE, hostile_facts, small_facts
-from graft.page.render import render_page
+from graft.report.shared.html import render_page
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from browser.made_facts import HOSTILE
 from browser.made_likened import ENDS, made_likened
 from browser.test_page import chrome, contrast, find, said, style, wait_for  # noqa: F401 (fixtures)
-from graft.page.likened import render_likened
+from graft.report.similarity.page import render_likened
 
 pytestmark = pytest.mark.browser
 

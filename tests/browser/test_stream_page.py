@@ -16,8 +16,8 @@ from selenium.webdriver.common.by import By
 from browser.made_facts import HOSTILE
 from browser.made_stream import FEW, made_stream
 from browser.test_page import chrome, contrast, find, said, style, wait_for  # noqa: F401 (fixtures)
-from graft.page.streamed import render_stream
-from graft.stages.judge import summarize
+from graft.report.continual.page import render_stream
+from graft.report.continual.stage import summarize
 
 pytestmark = pytest.mark.browser
 

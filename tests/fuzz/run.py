@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from targets import TARGETS, beside
 
-from graft.core.errors import GraftError
+from graft.core.config.errors import GraftError
 
 SECONDS, MEMORY = 10, 1 << 30
 

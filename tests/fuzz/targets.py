@@ -21,16 +21,16 @@ import pyarrow.parquet as pq
 import zstandard
 from mutate import changed_bytes, changed_json, changed_lines, changed_words
 
-from graft.core.artifact import Store
-from graft.core.base import EMBEDDED
-from graft.law_verbs.words import open_law
+from graft.core.config.recipe import read_recipe
+from graft.core.models.base_model import EMBEDDED
+from graft.core.store.artifact import Store
+from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
+from graft.models.checks.find_base import find_base
+from graft.readers.file_record import Fields
 from graft.readers.folder import listing, read
-from graft.readers.piece import Fields
-from graft.readers.suite import Choosing, read_tasks, suite_files
-from graft.readers.table_file import read_table
-from graft.readers.trials import Columns, read_trials
-from graft.recipe import read_recipe
-from graft.stages.find_base import find_base
+from graft.scaling.queries.words import open_law
+from graft.scaling.tables.table_file import read_table
+from graft.scaling.tables.trials import Columns, read_trials
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 Change = Callable[[bytes, random.Random], bytes]

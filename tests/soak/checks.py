@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import Store
-from graft.core.leftovers import artifact_folders
-from graft.core.mark import DRAFTS, LOCKS, MARK, MEMORY
+from graft.core.store.artifact import Store
+from graft.core.store.leftovers import artifact_folders
+from graft.core.store.ownership import DRAFTS, LOCKS, MARK, MEMORY
 
 MEASURED = ("seconds", "peak_memory_bytes")  # of the machine and the moment
 TIMES = ("started", "seconds", "device", "origins", "facts")

@@ -77,8 +77,8 @@ def prepare() -> None:
     os.environ.update({"GRAFT_PRECISION": "fp32", "GRAFT_DEVICE": "cpu", "NO_COLOR": "1"})
     import importlib
 
-    import graft.cli  # noqa: F401
-    from graft.core.shelf import HOUSE
+    import graft.cli.app  # noqa: F401
+    from graft.core.config.plugins import HOUSE
 
     for path in sorted(HOUSE.rglob("*.py")):
         name = "graft." + ".".join(path.relative_to(HOUSE).with_suffix("").parts)
@@ -151,7 +151,7 @@ def command(*words: object) -> Callable[[], None]:
     """`graft WORDS`."""
 
     def work() -> None:
-        from graft.cli import main
+        from graft.cli.app import main
 
         sys.argv = ["graft", *map(str, words)]
         main()
@@ -173,9 +173,9 @@ class Place:
 
     def _fill(self) -> None:
         from conftest import WORDS, make_world, write_texts
-        from graft.core.artifact import Store
-        from graft.stages.train import train
-        from graft.stages.train_settings import Train
+        from graft.core.store.artifact import Store
+        from graft.training.settings import Train
+        from graft.training.train import train
 
         world = make_world(self.root / "world")
         settings = Train(tokens=64 * 4 * 60, window=64, rows=4, rate=1e-2, precision="fp32", evaluations=1)

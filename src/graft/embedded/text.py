@@ -23,10 +23,10 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from graft.core.errors import UsageError, nearest
+from graft.core.config.errors import UsageError, nearest
 from graft.embedded.docstrings import paragraphs, told
 from graft.embedded.questions import Asked, asked_of, pairs_of
-from graft.readers.piece import Fields, Piece, piece
+from graft.readers.file_record import Fields, Piece, piece
 from graft.readers.row import from_row
 
 SCHEME = "embedded:"

@@ -10,33 +10,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.measuring import TEST, Reading
-from graft.core.outlet import check_out, put_out
-from graft.core.settings import build_plugin
-from graft.core.shelf import Shelf
-from graft.core.windows import check_windows
-from graft.objectives.contract import check_objective, objective_needs
-from graft.page.budgeted import Budgeted
-from graft.page.facts import Materials
+from graft.core.config.errors import UsageError
+from graft.core.config.plugins import Shelf
+from graft.core.config.settings import build_plugin
+from graft.core.models.base_model import Base
+from graft.core.models.context_length import check_windows
+from graft.core.stats.evaluation_size import TEST, Reading
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
+from graft.data.curate import Curate, curate
+from graft.data.ingest import Ingest, ingest
+from graft.data.tokenize import Tokenize, tokenize
+from graft.evaluation.run_probes import Examine, examine
+from graft.evaluation.score_documents import Evaluate, evaluate
+from graft.evaluation.settle_sizes import Open
+from graft.lineage.seen_text import heritage, read_before
+from graft.models.checks.find_base import find_base
+from graft.models.runtime.settle_precision import settle_precision
 from graft.readers.part import Part
-from graft.stages.curate import Curate, curate
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.examine import Examine, examine
-from graft.stages.find_base import find_base
-from graft.stages.heritage import heritage, read_before
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.measured import Demand
-from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
-from graft.stages.recall import SAMPLED, Recall, check_sampled, recall
-from graft.stages.report import Report, number_keys, report
-from graft.stages.settle_job import Open
-from graft.stages.settle_precision import settle_precision
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Sized, Train, readings_of
+from graft.report.adaptation.budgeted import Budgeted
+from graft.report.adaptation.facts import Materials
+from graft.report.adaptation.stage import AdaptationReport, number_keys, write_adaptation_report
+from graft.synthesis.sample_base import SAMPLED, Recall, check_sampled, recall
+from graft.training.general_text_needed import Wanted, check_wanted, kept_bytes, longest, part_for
+from graft.training.objectives.contract import check_objective, objective_needs
+from graft.training.scored_text import Demand
+from graft.training.settings import Sized, Train, readings_of
+from graft.training.train import train
 
 STAND_IN = "embedded:prose"
 PAGES = ("report.html", "summary.json")
@@ -70,7 +70,7 @@ class Adapt:
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     examine: Examine = Examine()
-    report: Report = Report()
+    report: AdaptationReport = AdaptationReport()
 
     def __post_init__(self) -> None:
         if not self.domain:
@@ -208,7 +208,7 @@ class Adapt:
             ],
             budgeted=budgeted,
         )
-        return [*line, report(materials, self.report, store=store)]
+        return [*line, write_adaptation_report(materials, self.report, store=store)]
 
     def part(self, kept: float, replay: float) -> Part | None:
         """How much of the general text is read; None: all of it. kept: bytes of the domain's usable text."""
@@ -265,7 +265,8 @@ def adapt(
 ) -> Outcome:
     """Adapt `base` to the text under `domain`; `settings` holds everything that has no argument of its own.
 
-    objective: a plug-in, its name, or {name: {settings}}. Errors: UsageError, FaultError (see graft.core.errors).
+    objective: a plug-in, its name, or {name: {settings}}. Errors: UsageError, FaultError (see
+    graft.core.config.errors).
     """
     training = replace(settings.train, tokens=tokens, objective=build_plugin(Shelf("objectives"), objective), seed=seed)
     job = replace(

@@ -6,17 +6,17 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graft.core.artifact import Artifact, Store
-from graft.core.errors import UsageError
-from graft.core.outlet import check_out, put_out
-from graft.core.windows import check_windows
+from graft.core.config.errors import UsageError
+from graft.core.models.context_length import check_windows
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
+from graft.evaluation.benchmarks.run_benchmark import answer
+from graft.evaluation.benchmarks.settings import Answer
 from graft.jobs.adapt import Outcome
-from graft.stages.answer import answer
-from graft.stages.answer_settings import Answer
-from graft.stages.find_base import find_base
-from graft.stages.grade import Grade, grade, number_keys
-from graft.stages.graded import Graded
-from graft.stages.settle_precision import settle_precision
+from graft.models.checks.find_base import find_base
+from graft.models.runtime.settle_precision import settle_precision
+from graft.report.benchmark.items import Graded
+from graft.report.benchmark.stage import Grade, grade, number_keys
 
 PAGES = ("report.html", "summary.json", "items.parquet")
 

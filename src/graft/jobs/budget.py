@@ -7,31 +7,31 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import GateClosed, UsageError
-from graft.core.evidence import read_evidence
-from graft.core.measuring import LINE, PILOT_LOOK, TEST, Reading
-from graft.core.notes import tell_notes
-from graft.core.outlet import check_out, put_out
-from graft.core.settings import build_plugin, to_json
-from graft.core.shelf import Shelf, plugin_name
-from graft.core.windows import check_windows
+from graft.budget.choose_mixture import Choose, choose
+from graft.budget.pilot_runs import Pilot, Pilots, mixture_of, pilot
+from graft.budget.walk_back import WalkBack, walk_back
+from graft.core.config.errors import GateClosed, UsageError
+from graft.core.config.plugins import Shelf, plugin_name
+from graft.core.config.settings import build_plugin, to_json
+from graft.core.models.base_model import Base
+from graft.core.models.context_length import check_windows
+from graft.core.process.notes import tell_notes
+from graft.core.records.evidence import read_evidence
+from graft.core.stats.evaluation_size import LINE, PILOT_LOOK, TEST, Reading
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
+from graft.data.tokenize import sources
+from graft.evaluation.score_documents import evaluate
 from graft.jobs.adapt import PAGES, Adapt, Outcome, Prepared, Text
-from graft.page.budgeted import Budgeted
-from graft.stages.choose import Choose, choose
-from graft.stages.evaluate import evaluate
-from graft.stages.find_base import find_base
-from graft.stages.measure_speed import Limit
-from graft.stages.measured import Demand, settle_limits
-from graft.stages.pilot import Pilot, Pilots, mixture_of, pilot
-from graft.stages.report import BUDGET_NUMBERS
-from graft.stages.settle_precision import settle_precision
-from graft.stages.tokenize import sources
-from graft.stages.train import fit_minutes, train
-from graft.stages.train_settings import Train, TrainingShape, most_tokens, readings_of
-from graft.stages.walk_back import WalkBack, walk_back
-from graft.tunings.contract import tuning_needs
+from graft.models.checks.find_base import find_base
+from graft.models.runtime.settle_precision import settle_precision
+from graft.report.adaptation.budgeted import Budgeted
+from graft.report.adaptation.stage import BUDGET_NUMBERS
+from graft.training.measure_speed import Limit
+from graft.training.scored_text import Demand, settle_limits
+from graft.training.settings import Train, TrainingShape, most_tokens, readings_of
+from graft.training.train import fit_minutes, train
+from graft.training.tunings.contract import tuning_needs
 
 STEPS_WANTED = 8  # of a pilot, where the batch is chosen for it
 WALKS = 4  # how often a model that breaks the budget on test text is walked back

@@ -8,28 +8,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.measuring import TEST, Reading
-from graft.core.outlet import check_out, put_out
-from graft.core.windows import check_windows
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.models.context_length import check_windows
+from graft.core.stats.evaluation_size import TEST, Reading
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
+from graft.data.curate import Curate, curate
+from graft.data.ingest import Ingest, ingest
+from graft.data.tokenize import Tokenize, tokenize
+from graft.evaluation.compare.compare_extension import Compare, compare, number_keys
+from graft.evaluation.score_documents import Evaluate, evaluate
+from graft.evaluation.settle_sizes import Open
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
+from graft.models.checks.find_base import find_base
+from graft.models.runtime.settle_precision import settle_precision
 from graft.readers.part import Part
-from graft.stages.compare import Compare, compare, number_keys
-from graft.stages.curate import Curate, curate
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.extend import Growth, extend
-from graft.stages.find_base import find_base
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.measured import Demand
-from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
-from graft.stages.settle_job import Open
-from graft.stages.settle_precision import settle_precision
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Sized, Train, readings_of
-from graft.tunings.new_rows import NewRows
+from graft.surgery.extend_vocabulary import Growth, extend
+from graft.training.general_text_needed import Wanted, check_wanted, kept_bytes, longest, part_for
+from graft.training.scored_text import Demand
+from graft.training.settings import Sized, Train, readings_of
+from graft.training.train import train
+from graft.training.tunings.new_rows import NewRows
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from graft.core.artifact import Artifact, Store
-from graft.core.errors import UsageError
-from graft.core.outlet import check_out, put_out
+from graft.core.config.errors import UsageError
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
 from graft.jobs.adapt import PAGES, Outcome
-from graft.stages.gather import Gather, Request, gather
-from graft.stages.given import ALLOWED, find_given, labels
-from graft.stages.report import BUDGET_NUMBERS, number_keys
+from graft.report.adaptation.stage import BUDGET_NUMBERS, number_keys
+from graft.report.overview.resolve_inputs import ALLOWED, find_given, labels
+from graft.report.overview.stage import Gather, Request, gather
 
 
 @dataclass(frozen=True)

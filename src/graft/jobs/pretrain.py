@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.outlet import check_out, put_out
-from graft.core.tally import Tally
-from graft.stages.curate import Curate, curate
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.initialize import Initialize, initialize
-from graft.stages.settle_precision import settle_precision
-from graft.stages.tokenize import Tokenize, tokenize
-from graft.stages.train import train
-from graft.stages.train_settings import Train
+from graft.core.config.errors import UsageError
+from graft.core.models.base_model import Base
+from graft.core.stats.tally import Tally
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
+from graft.data.curate import Curate, curate
+from graft.data.ingest import Ingest, ingest
+from graft.data.tokenize import Tokenize, tokenize
+from graft.models.runtime.settle_precision import settle_precision
+from graft.surgery.initialize import Initialize, initialize
+from graft.training.settings import Train
+from graft.training.train import train
 
 
 @dataclass(frozen=True)

@@ -10,45 +10,45 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError, nearest
-from graft.core.labels import labelled
-from graft.core.measuring import LOOK, TEST, Reading, num_looks
-from graft.core.outlet import check_out, put_out
-from graft.core.settings import to_json
-from graft.core.shelf import Shelf, plugin_name
-from graft.core.turn import Lesson, Turn
-from graft.core.windows import check_windows
+from graft.continual.methods.anchor import Anchor
+from graft.continual.methods.block_expansion import BlockExpansion
+from graft.continual.methods.joint import Joint
+from graft.continual.methods.lora import Lora
+from graft.continual.methods.naive import Naive
+from graft.continual.methods.o_lora import OLora
+from graft.continual.methods.replay import Replay
+from graft.continual.methods.stay_close import StayClose
+from graft.continual.results import Learned, Taken
+from graft.continual.settings import Judge
+from graft.continual.turn import Lesson, Turn
+from graft.core.config.errors import UsageError, nearest
+from graft.core.config.plugin_labels import labelled
+from graft.core.config.plugins import Shelf, plugin_name
+from graft.core.config.settings import to_json
+from graft.core.models.base_model import Base
+from graft.core.models.context_length import check_windows
+from graft.core.stats.evaluation_size import LOOK, TEST, Reading, num_looks
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
+from graft.data.curate import Curate, curate
+from graft.data.ingest import Ingest, ingest
+from graft.data.tokenize import Tokenize, sources, tokenize
+from graft.evaluation.benchmarks.find_suites import find_suites
+from graft.evaluation.benchmarks.run_benchmark import answer
+from graft.evaluation.benchmarks.settings import Answer
+from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.jobs.adapt import PAGES, STAND_IN, STAND_IN_NOTE, Outcome
-from graft.methods.anchor import Anchor
-from graft.methods.block_expansion import BlockExpansion
-from graft.methods.joint import Joint
-from graft.methods.lora import Lora
-from graft.methods.naive import Naive
-from graft.methods.o_lora import OLora
-from graft.methods.replay import Replay
-from graft.methods.stay_close import StayClose
-from graft.objectives.contract import check_objective
+from graft.lineage.seen_text import heritage, read_before
+from graft.models.checks.find_base import find_base
+from graft.models.runtime.settle_precision import settle_precision
 from graft.readers.part import Part
-from graft.stages.answer import answer
-from graft.stages.answer_settings import Answer
-from graft.stages.asked import find_suites
-from graft.stages.curate import Curate, curate
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.find_base import find_base
-from graft.stages.heritage import heritage, read_before
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.judge import judge, stream_keys
-from graft.stages.measure_speed import Limit
-from graft.stages.measured import Demand, settle_limits
-from graft.stages.need import Wanted, check_wanted, kept_bytes, longest, part_for
-from graft.stages.settle_precision import settle_precision
-from graft.stages.standing import Learned, Taken
-from graft.stages.stream_settings import Judge
-from graft.stages.tokenize import Tokenize, sources, tokenize
-from graft.stages.train import fit_minutes, train
-from graft.stages.train_settings import Sized, Train, TrainingShape, most_tokens, trainable_tokens
+from graft.report.continual.stage import judge, stream_keys
+from graft.training.general_text_needed import Wanted, check_wanted, kept_bytes, longest, part_for
+from graft.training.measure_speed import Limit
+from graft.training.objectives.contract import check_objective
+from graft.training.scored_text import Demand, settle_limits
+from graft.training.settings import Sized, Train, TrainingShape, most_tokens, trainable_tokens
+from graft.training.train import fit_minutes, train
 
 GENERAL = "general"
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graft.core.artifact import Artifact, Store
-from graft.core.base import Base
-from graft.core.errors import UsageError
-from graft.core.kind import WORDS, Kind, kind_of
-from graft.core.outlet import check_out, put_out
-from graft.core.windows import check_windows
+from graft.core.config.errors import UsageError
+from graft.core.models.architectures import WORDS, Kind, kind_of
+from graft.core.models.base_model import Base
+from graft.core.models.context_length import check_windows
+from graft.core.store.artifact import Artifact, Store
+from graft.core.store.publish import check_out, put_out
+from graft.data.ingest import Ingest, ingest
+from graft.data.tokenize import tokenize
+from graft.evaluation.compare.pool_documents import Pool, pool
+from graft.evaluation.compare.token_differences import Contrast, contrast
+from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.jobs.adapt import PAGES, Outcome
-from graft.stages.contrast import Contrast, contrast
-from graft.stages.evaluate import Evaluate, evaluate
-from graft.stages.find_base import find_base
-from graft.stages.heritage import Heritage, heritage
-from graft.stages.ingest import Ingest, ingest
-from graft.stages.pool import Pool, pool
-from graft.stages.present import Present, Shown, number_keys, present
-from graft.stages.settle_precision import settle_precision
-from graft.stages.tokenize import tokenize
+from graft.lineage.seen_text import Heritage, heritage
+from graft.models.checks.find_base import find_base
+from graft.models.runtime.settle_precision import settle_precision
+from graft.report.comparison.stage import Present, Shown, number_keys, present
 
 UNKNOWN = (
     "{side} is graft's own work, and the text it was trained on is no longer in the store: whether it has seen the "

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, ROW, Opened, TooLarge, broken_off, opened
-from graft.readers.piece import NOT_CSV, RAGGED, SAMPLED_OUT, TWICE, UNDECODABLE, Fields, File, Piece
+from graft.readers.file_record import NOT_CSV, RAGGED, SAMPLED_OUT, TWICE, UNDECODABLE, Fields, File, Piece
+from graft.readers.open_compressed import DAMAGED, ROW, Opened, TooLarge, broken_off, opened
 from graft.readers.row import from_row
 
 DELIMITERS = (",", ";", "\t", "|")

@@ -23,8 +23,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from graft.core.dialogue import ANSWERS, CALLS, THOUGHTS, Dialogue, Message
-from graft.readers.piece import BOM, UNDECODABLE, clean, has_surrogate
+from graft.core.text.dialogue import ANSWERS, CALLS, THOUGHTS, Dialogue, Message
+from graft.readers.file_record import BOM, UNDECODABLE, clean, has_surrogate
 
 MALFORMED = "dropped: dialogue is malformed"
 UNKNOWN_ROLE = "dropped: dialogue has an unknown role"

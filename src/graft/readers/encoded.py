@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from graft.core.errors import UsageError, nearest
+from graft.core.config.errors import UsageError, nearest
 
 WESTERN = "cp1252"  # Windows-1252; Latin-1 text is the same bytes, since Latin-1 has no letters at 80 to 9F
 WIDE = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")

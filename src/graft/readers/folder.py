@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from graft.core import mark
-from graft.core.errors import GraftError, UsageError
-from graft.readers.opened import COMPRESSIONS
-from graft.readers.piece import NO_MEMORY, UNDECODABLE, Fields, File, Piece
+from graft.core.config.errors import GraftError, UsageError
+from graft.core.store import ownership as mark
+from graft.readers.file_record import NO_MEMORY, UNDECODABLE, Fields, File, Piece
+from graft.readers.open_compressed import COMPRESSIONS
 
 READERS = {
     ".txt": "plain",

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import UTF_8, Decoding
-from graft.readers.opened import DAMAGED, ROW, broken_off, opened
-from graft.readers.piece import EMPTY, MARKUP, UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.file_record import EMPTY, MARKUP, UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.open_compressed import DAMAGED, ROW, broken_off, opened
 
 DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""", re.IGNORECASE)
 DECLARED_WITHIN = 2048  # bytes from the start; the HTML standard says 1024

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.core.artifact import NotMade
-from graft.core.errors import FaultError, UsageError
+from graft.core.config.errors import FaultError, UsageError
+from graft.core.store.artifact import NotMade
 from graft.readers.folder import PACKED, READERS
-from graft.readers.opened import COMPRESSIONS
+from graft.readers.open_compressed import COMPRESSIONS
 
 SCHEME = "hf://"
 WANTED = [f"*{suffix}" for suffix in READERS] + [f"*{suffix}{packed}" for suffix in PACKED for packed in COMPRESSIONS]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, ROW, broken_off, opened
-from graft.readers.piece import NOT_JSON, SAMPLED_OUT, TOO_LARGE, UNDECODABLE, Fields, File, Piece
+from graft.readers.file_record import NOT_JSON, SAMPLED_OUT, TOO_LARGE, UNDECODABLE, Fields, File, Piece
+from graft.readers.open_compressed import DAMAGED, ROW, broken_off, opened
 from graft.readers.row import from_row
 
 UTF8_BOM = b"\xef\xbb\xbf"

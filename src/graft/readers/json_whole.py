@@ -10,8 +10,8 @@ from typing import Any
 
 from graft.readers import json_lines
 from graft.readers.encoded import Decoding
-from graft.readers.opened import DAMAGED, ROW, Opened, broken_off, opened
-from graft.readers.piece import NOT_JSON, UNDECODABLE, Fields, File, Piece
+from graft.readers.file_record import NOT_JSON, UNDECODABLE, Fields, File, Piece
+from graft.readers.open_compressed import DAMAGED, ROW, Opened, broken_off, opened
 from graft.readers.row import from_row
 
 CHUNK = 1 << 20

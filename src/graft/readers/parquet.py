@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graft.readers import dialogue
-from graft.readers.piece import EXPANDS, NO_FIELD, NOT_TEXT, SAMPLED_OUT, UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.file_record import EXPANDS, NO_FIELD, NOT_TEXT, SAMPLED_OUT, UNDECODABLE, Fields, File, Piece, piece
 from graft.readers.row import from_row
 
 BATCH_ROWS, BATCH_BYTES = 8192, 1 << 28

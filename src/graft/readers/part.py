@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from graft.readers.file_record import Fields, File
 from graft.readers.folder import Listing, read
-from graft.readers.opened import COMPRESSIONS
-from graft.readers.piece import Fields, File
+from graft.readers.open_compressed import COMPRESSIONS
 
 ROWED = (".jsonl", ".ndjson", ".parquet", ".csv", ".tsv")  # of these, rows can be left out
 INFLATION = 4  # bytes of text in a byte of a compressed file, roughly

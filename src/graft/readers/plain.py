@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding, without_cut
-from graft.readers.opened import DAMAGED, PACKED_DOCUMENT, broken_off, opened
-from graft.readers.piece import UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.file_record import UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.open_compressed import DAMAGED, PACKED_DOCUMENT, broken_off, opened
 
 
 def read(file: File, fields: Fields) -> Iterator[Piece]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from graft.core.dialogue import NOTE
+from graft.core.text.dialogue import NOTE
 from graft.readers.dialogue import dialogue_in
-from graft.readers.piece import NO_FIELD, NOT_TEXT, Fields, Piece, has_surrogate, piece
+from graft.readers.file_record import NO_FIELD, NOT_TEXT, Fields, Piece, has_surrogate, piece
 
 
 def from_row(row: object, fields: Fields, parent: str, raw_bytes: int, seen: int) -> Piece:

@@ -6,10 +6,20 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 
-from graft.core import dialogue
-from graft.core.errors import UsageError, nearest
-from graft.core.ledger import Amount
-from graft.readers.piece import EMPTY, EXPANDS, NO_FIELD, NOT_TEXT, RAGGED, SAMPLED_OUT, TOO_LARGE, UNREAD_KIND, Piece
+from graft.core.config.errors import UsageError, nearest
+from graft.core.store.ledger import Amount
+from graft.core.text import dialogue
+from graft.readers.file_record import (
+    EMPTY,
+    EXPANDS,
+    NO_FIELD,
+    NOT_TEXT,
+    RAGGED,
+    SAMPLED_OUT,
+    TOO_LARGE,
+    UNREAD_KIND,
+    Piece,
+)
 
 MARK = "dropped: "
 NAMES_SHOWN = 12

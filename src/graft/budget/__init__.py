@@ -1,0 +1,1 @@
+"""The run that keeps a forgetting budget: pilots, choice of mixture, interpolation back."""

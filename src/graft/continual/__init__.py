@@ -1,0 +1,1 @@
+"""Domains one after another: turns, methods, metrics, results."""

@@ -1,0 +1,16 @@
+"""What a method looks like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from graft.continual.turn import Lesson, Turn
+
+
+class Method(Protocol):
+    """How a stream of domains is learned."""
+
+    def __call__(self, turn: Turn) -> Lesson | None:
+        """What this turn trains and on what; None: it waits."""
+        ...

@@ -1,0 +1,1 @@
+"""Settings, plug-ins and recipes as values; errors. Imports nothing of the package."""

@@ -1,0 +1,1 @@
+"""A model folder as files: architecture, tokenizer, headers of weights. No torch."""

@@ -1,0 +1,1 @@
+"""What models made of text, as files: evidence, answers, features."""

@@ -1,0 +1,1 @@
+"""Numbers about numbers: tallies, resamples, intervals, tests, random streams. No files."""

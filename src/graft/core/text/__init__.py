@@ -1,0 +1,1 @@
+"""Documents and dialogues as text, before any tokenizer."""

@@ -1,0 +1,1 @@
+"""Text as tokens: encoders, chat templates, token shards."""

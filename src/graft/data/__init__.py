@@ -1,0 +1,1 @@
+"""Text into token shards: ingest, curate, tokenize."""

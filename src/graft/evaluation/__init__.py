@@ -1,0 +1,1 @@
+"""Models and text in, recorded evidence and numbers out."""

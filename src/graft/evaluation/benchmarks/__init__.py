@@ -1,0 +1,1 @@
+"""Suites of questions: files to items, items to answers."""

@@ -1,0 +1,1 @@
+"""How alike texts are, by what a base makes of them."""

@@ -1,4 +1,0 @@
-"""What a job would do, without doing it: `plan` of the whole, `text` of its sources, `cost` of its work, `screen`."""
-
-from graft.forecast.plan import forecast as forecast
-from graft.forecast.screen import show_forecast as show_forecast

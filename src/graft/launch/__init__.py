@@ -1,0 +1,1 @@
+"""A job in other processes: kill and resume, several ranks."""

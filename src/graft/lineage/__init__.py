@@ -1,0 +1,1 @@
+"""Which run read what, and what made what."""

@@ -1,0 +1,1 @@
+"""Answers to `graft why`, as plain values."""

@@ -1,0 +1,1 @@
+"""A model of transformers as we compute it."""

@@ -1,0 +1,1 @@
+"""Is what we compute what the model computes? Asked before work."""

@@ -1,0 +1,1 @@
+"""What changes the weights or modules of a model without a training step."""

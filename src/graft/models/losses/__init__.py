@@ -1,0 +1,1 @@
+"""The only places that hold logits: token losses and divergences by chunks of the vocabulary."""

@@ -1,0 +1,1 @@
+"""Ranks, slices, memory and numeric faults of this machine."""

@@ -1,0 +1,1 @@
+"""Losses of chosen text without gradients."""

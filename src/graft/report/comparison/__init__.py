@@ -1,0 +1,1 @@
+"""The page of two models on any text."""

@@ -1,0 +1,1 @@
+"""What all pages share: frame, style, scripts, words for numbers."""

@@ -1,0 +1,1 @@
+"""The page of how alike texts are."""

@@ -1,0 +1,1 @@
+"""What is asked of laws: plain values in, plain values out."""

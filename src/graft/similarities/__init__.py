@@ -1,1 +1,0 @@
-"""How alike two texts are. Each file one class: __call__(text, reference) -> one number, of two graft.core.features."""

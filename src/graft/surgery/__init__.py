@@ -1,0 +1,1 @@
+"""A model made of models or tokenizers without a gradient step."""

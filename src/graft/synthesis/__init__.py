@@ -1,0 +1,1 @@
+"""Text that a model writes, as a source of training text."""

@@ -1,0 +1,1 @@
+"""The one loop, the settings of a run, and what it minimises."""
