@@ -22,7 +22,7 @@ from graft.continual.metrics.fuar import Fuar
 from graft.continual.metrics.general_change import GeneralChange
 from graft.continual.metrics.learning_accuracy import LearningAccuracy
 from graft.continual.metrics.overall_performance import OverallPerformance
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 from graft.core.stats.accuracy_tests import wilson
 from graft.core.stats.bootstrap import levels, paired_change
 from graft.core.stats.document_resamples import Sightings
@@ -100,10 +100,10 @@ def stream(documents: int, seed: int, draws: int) -> list[tuple[float, float, fl
     return found
 
 
-def table(means: np.ndarray) -> Scores:
+def table(means: np.ndarray) -> ScoreMatrix:
     """means: [..., models, texts]; model 0 is the base."""
     after = means[..., 1:, :]
-    return Scores(after[..., :-1], means[..., 0, :-1], after[..., -1], means[..., 0, -1], True)
+    return ScoreMatrix(after[..., :-1], means[..., 0, :-1], after[..., -1], means[..., 0, -1], True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from graft.evaluation.compare import compare_extension as compare
 from graft.evaluation.probes.forgetting import verdict
 from graft.evaluation.similarity.advise import Advise
-from graft.evaluation.similarity.runs import Run
+from graft.evaluation.similarity.runs import AdaptationRun
 from graft.report.adaptation import budgeted, panels
 from graft.report.adaptation import stage as report
 from graft.report.benchmark import stage as grade
@@ -129,8 +129,8 @@ def test_methods_of_a_stream_that_were_scored_on_one_document_are_not_called_ali
 
 
 def test_advice_that_rests_on_a_run_of_one_document_says_so() -> None:
-    once = Run("r", "law", -0.1, None, verdict(None), None, None)
-    sure = Run("s", "law", -0.1, (-0.2, -0.05), "improved", None, None)
+    once = AdaptationRun("r", "law", -0.1, None, verdict(None), None, None)
+    sure = AdaptationRun("s", "law", -0.1, (-0.2, -0.05), "improved", None, None)
     assert "how certain that is of 1 of them is unknown" in Advise()({}, [once, sure])["rests_on"]
     assert "unknown" not in Advise()({}, [sure])["rests_on"]
 

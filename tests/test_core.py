@@ -28,7 +28,7 @@ from graft.core.store.artifact import DryStore, NotMade, Store, digest
 from graft.core.store.atomic_files import as_disk_full, is_held, locked, write_whole
 from graft.core.store.fingerprints import SMALL, Fingerprints, Unread
 from graft.core.store.ledger import Amount, Ledger
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.lineage.why.ancestry import ancestry, show_ancestry
 
 amounts = st.builds(Amount, st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))
@@ -479,7 +479,7 @@ def test_inputs_are_listed_whatever_they_say(tmp_path, capsys, value):
     second = store.make("tokens", {}, {"corpus": first, "shape": value}, CODE, build_text("two"))
     show_artifacts(store)
     show_artifact(second)
-    show_ancestry({"tree": ancestry(second, Family(store.root))})
+    show_ancestry({"tree": ancestry(second, LineageGraph(store.root))})
     said = capsys.readouterr().out
     [listed] = [line for line in said.splitlines() if line.startswith(f" {second.name} ")]
     assert listed.split()[-1] == first.name  # and the other input is no artifact
@@ -504,7 +504,7 @@ def test_ancestry_follows_origins_and_names_what_came_from_outside(tmp_path, cap
     trained = store.make("train", {}, {"base": "77aa", "tokens": docs}, CODE, build_text("2"), origins={"base": "gpt"})
     evidence = store.make("evidence", {}, {"model": "8bb1"}, CODE, build_text("3"), origins={"model": trained.name})
     assert evidence.origins == {"model": trained.name}
-    show_ancestry({"tree": ancestry(evidence, Family(store.root))})
+    show_ancestry({"tree": ancestry(evidence, LineageGraph(store.root))})
     lines = [line.strip(" │├└─") for line in capsys.readouterr().out.splitlines()]
     expected = [evidence.name, f"model: {trained.name}", "base: gpt", f"tokens: {docs.name}"]
     assert lines == [*expected, "path 0: /texts [old] (3 files)"]

@@ -20,7 +20,7 @@ from graft.core.config.errors import FaultError, UsageError
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.atomic_files import locked, whole
 from graft.core.store.fingerprints import SMALL
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.core.store.manifest import MANIFEST, read_manifest
 from graft.core.store.ownership import DRAFTS, LOCKS, MARK, MEMORY
 from graft.core.store.related import ancestry
@@ -100,7 +100,7 @@ def test_a_damaged_manifest_breaks_that_artifact_alone(tmp_path, damage):
 
     assert [one.name for one in store.artifacts()] == [docs.name, tokens.name]
     assert [one.name for one in ancestry(Artifact(tokens.path))] == [tokens.name]
-    family = Family(root)
+    family = LineageGraph(root)
     assert family.get(corpus.name) is None and list(family.children(Artifact(docs.path))) == []
     listed = call("ls", "artifacts", "--store", root)
     assert listed.returncode == 0, listed.stderr

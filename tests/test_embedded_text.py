@@ -25,9 +25,9 @@ from graft.data.ingest import ingest
 from graft.data.tokenize import Tokenize, tokenize
 from graft.embedded import text as embedded
 from graft.embedded.docstrings import paragraphs, told
-from graft.embedded.questions import Asked, asked_of, pairs_of
+from graft.embedded.questions import DocstringQuestion, asked_of, pairs_of
 from graft.embedded.text import LONGEST, SHORTEST, Embedded, without_docstrings
-from graft.readers.file_record import Piece
+from graft.readers.file_record import FileRecord
 
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 
@@ -178,7 +178,7 @@ def test_missing_packages_are_named_and_versions_are_the_identity(tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def whole() -> Callable[[str], list[Piece]]:
+def whole() -> Callable[[str], list[FileRecord]]:
     """The pieces of an embedded text, each of which is read once."""
     return functools.cache(lambda name: list(Embedded.named(name).pieces()))
 
@@ -268,8 +268,8 @@ def test_questions_are_asked_about_what_is_public_and_says_what_it_is_for() -> N
 
 
 def test_of_two_that_are_alike_one_is_asked_about_and_the_other_gives_the_wrong_answer() -> None:
-    def one(name: str, *, is_class: bool = False) -> Asked:
-        return Asked(name, is_class, f"{name}?", f"{name}!")
+    def one(name: str, *, is_class: bool = False) -> DocstringQuestion:
+        return DocstringQuestion(name, is_class, f"{name}?", f"{name}!")
 
     asked = [one("a"), one("A", is_class=True), one("b"), one("c"), one("B", is_class=True), one("d"), one("e")]
     found = [(right.question, right.answer, wrong) for right, wrong in pairs_of(asked)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from graft.core.tokens import cached_encoder as encoder
-from graft.core.tokens.cached_encoder import Encoder
+from graft.core.tokens.cached_encoder import CachedEncoder
 from graft.core.tokens.safe_cuts import DEEPSEEK, EDGE, PART, PATTERNS
 
 END, TOOL = "<|end_of_text|>", "<tool_1>"
@@ -91,8 +91,8 @@ TEXTS = st.lists(
 )  # fmt: skip
 
 
-def check(tokenizer: Tokenizer, texts: list[str], ours: Encoder | None = None) -> None:
-    ids, length_D = (ours or Encoder(tokenizer)).encode(texts)
+def check(tokenizer: Tokenizer, texts: list[str], ours: CachedEncoder | None = None) -> None:
+    ids, length_D = (ours or CachedEncoder(tokenizer)).encode(texts)
     theirs = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
     assert ids.dtype == np.uint32
     assert length_D.tolist() == [len(one) for one in theirs]
@@ -102,7 +102,7 @@ def check(tokenizer: Tokenizer, texts: list[str], ours: Encoder | None = None) -
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_library(kind):
     tokenizer = KINDS[kind]()
-    ours = Encoder(tokenizer, memory=20_000)  # so that it forgets now and then
+    ours = CachedEncoder(tokenizer, memory=20_000)  # so that it forgets now and then
     assert ours.by_words == (kind in BY_WORDS)
 
     @settings(max_examples=150, deadline=None)
@@ -153,9 +153,9 @@ def test_whole_texts_where_words_will_not_do(kind):
         tokenizer.enable_padding()
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(type("Mine", (), {"pre_tokenize": print})())
-        assert not Encoder(tokenizer).by_words
+        assert not CachedEncoder(tokenizer).by_words
         return
-    assert not Encoder(tokenizer).by_words
+    assert not CachedEncoder(tokenizer).by_words
     check(tokenizer, ["a ab", "", "Ab é  a\n", "a" * 50])
 
 
@@ -174,7 +174,7 @@ def test_parts_end_at_edges_and_nowhere_else():
 
 def test_words_are_asked_for_once_and_forgotten_when_there_are_too_many():
     tokenizer = BY_WORDS["gpt-2"]()
-    ours = Encoder(tokenizer, memory=10_000)
+    ours = CachedEncoder(tokenizer, memory=10_000)
     ours.encode(["one two one two " * 50])
     assert list(ours._number) == ["one", " two", " one", " "]
     ours.encode([" ".join(f"{i}x" for i in range(100))])
@@ -205,5 +205,5 @@ def test_real_corpora(shared_data):
         texts += read_some(path, 15_000)
     for tokenizer in (neox, llama):
         tokenizer.encode_special_tokens = True
-        assert Encoder(tokenizer).by_words
+        assert CachedEncoder(tokenizer).by_words
         check(tokenizer, texts)

@@ -27,7 +27,7 @@ from graft.core.models.base_model import Base
 from graft.core.records.benchmark_answers import FILE, read_answers
 from graft.core.stats.accuracy_tests import Answered, holm, mcnemar, over_items, over_tasks, wilson
 from graft.core.store.artifact import Artifact, Store
-from graft.evaluation.benchmarks.question import FORMS, Refused, question_of
+from graft.evaluation.benchmarks.question import FORMS, BadQuestion, question_of
 from graft.evaluation.benchmarks.run_benchmark import answer
 from graft.evaluation.benchmarks.settings import Answer
 from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
@@ -231,9 +231,9 @@ def test_files_that_are_wrong_are_named(tmp_path: Path) -> None:
 
 
 def test_rows_that_nothing_here_asks_are_refused() -> None:
-    with pytest.raises(Refused, match="chain of thought"):
+    with pytest.raises(BadQuestion, match="chain of thought"):
         question_of({"context": "a", "chain_of_thought": "b", "answer": "c"}, "p", 1)
-    with pytest.raises(Refused, match="programs"):
+    with pytest.raises(BadQuestion, match="programs"):
         question_of({"task_id": 1, "prompt": "a", "test": "b", "entry_point": "c"}, "p", 1)
 
 
@@ -1286,6 +1286,6 @@ def test_every_real_file_is_read_or_refused_with_a_word(shared_data: Path) -> No
     for file in files:
         try:
             items += sum(len(task.questions) for task in read_tasks(file, Choosing()))
-        except Refused:
+        except BadQuestion:
             refused.append(file.name.rpartition("__")[2])
     assert refused == ["human_eval", "aqua", "gsm8k", "svamp"] and items > 70_000

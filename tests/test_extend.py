@@ -24,7 +24,7 @@ from conftest import WORDS, World, write_texts
 from graft.core.config.errors import UsageError
 from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact, Store
-from graft.core.tokens.bpe_merges import Learned, count_words, learn
+from graft.core.tokens.bpe_merges import LearnedMerges, count_words, learn
 from graft.core.tokens.bpe_spelling import Spelling, with_merges
 from graft.data.curate import Curate
 from graft.data.ingest import Ingest
@@ -67,7 +67,7 @@ def opened(file: dict[str, Any]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(file))
 
 
-def grown(file: dict[str, Any], texts: list[str], **limits: int) -> tuple[Learned, dict[str, Any], Spelling]:
+def grown(file: dict[str, Any], texts: list[str], **limits: int) -> tuple[LearnedMerges, dict[str, Any], Spelling]:
     spelling = Spelling.read(file)
     learned = learn(count_words(texts, opened(file), spelling), spelling, **limits)
     return learned, with_merges(file, [merge[:3] for merge in learned.merges], spelling), spelling

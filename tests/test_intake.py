@@ -20,7 +20,7 @@ from graft.data.curate import curate
 from graft.data.ingest import Ingest, ingest
 from graft.readers import csv_rows
 from graft.readers.encoded import encoding_of, wide_encoding
-from graft.readers.seen import Seen
+from graft.readers.seen import ReadCounts
 
 FRENCH = "Le café était fermé à Noël; les élèves mangèrent des crêpes où il fut déçu. "
 GERMAN = "Die Übung über größere Maßnahmen für Bürger in Köln ist schön. "
@@ -355,7 +355,7 @@ def test_what_the_csv_module_writes_is_read_back(folder: Path, content: list[str
 
 
 def test_every_loss_is_counted_with_its_first_place() -> None:
-    seen = Seen()
+    seen = ReadCounts()
     for number in range(3):
         seen.count(csv_rows.Piece("", f"a.csv#{number}", 4, 0, csv_rows.RAGGED))
     assert seen.first_lost == {csv_rows.RAGGED: "a.csv#0"} and seen.lost[csv_rows.RAGGED].bytes == 12

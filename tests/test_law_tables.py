@@ -16,7 +16,7 @@ import pytest
 from graft.core.config.errors import UsageError
 from graft.scaling.tables.table import stack
 from graft.scaling.tables.table_file import read_table
-from graft.scaling.tables.trials import Columns, Reading, read_trials
+from graft.scaling.tables.trials import Columns, TableReading, read_trials
 
 READS = ("size", "tokens", "ratio")
 ROWS: list[dict[str, Any]] = [
@@ -39,7 +39,7 @@ def changed(row: int, **cells: Any) -> list[dict[str, Any]]:
     return [{**one, **cells} if number == row else dict(one) for number, one in enumerate(ROWS, 1)]
 
 
-def read(path: Path, reads: tuple[str, ...] = READS, law: str = "d_cpt", **settings: Any) -> Reading:
+def read(path: Path, reads: tuple[str, ...] = READS, law: str = "d_cpt", **settings: Any) -> TableReading:
     return read_trials(read_table(path), Columns(**settings), reads, law=law)
 
 
@@ -230,7 +230,7 @@ def test_shares_must_sum_to_one_but_for_rounding_to_three_decimals(tmp_path):
         rows = [dict(zip("abc", shares, strict=True)) | {"loss": 2.0 + k} for k in range(count)]
         return write_csv(tmp_path / "mixtures.csv", rows)
 
-    def weights(path: Path) -> Reading:
+    def weights(path: Path) -> TableReading:
         return read(path, ("weights",), "regmix", weights=("a", "[bc]"), repeats="keep")
 
     for shares in ((0.5, 0.3, 0.2), (0.333, 0.333, 0.333), (0.5, 0.5015, 0.0)):  # three roundings of 0.0005

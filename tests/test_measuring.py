@@ -18,7 +18,7 @@ from graft.core.stats.evaluation_size import (
     SCORE_TO_TRAIN,
     STANDALONE,
     TEST,
-    Reading,
+    ScoringPlan,
     half_of_all,
     larger,
     narrower,
@@ -39,7 +39,7 @@ from graft.training.train import train
 
 def adapted(trained: float, looks: int | None = None) -> dict[str, int]:
     looks = looks or num_looks(trained, 2)
-    return settle(trained, 2, {"test": Reading(2, *TEST), "look": Reading(looks + 1, *LOOK)})
+    return settle(trained, 2, {"test": ScoringPlan(2, *TEST), "look": ScoringPlan(looks + 1, *LOOK)})
 
 
 def compute(trained: float, limits: dict[str, int]) -> float:
@@ -77,10 +77,10 @@ def test_near_runs_share_what_was_scored():
 
 
 def test_what_the_user_gave_stays_and_the_rest_makes_room():
-    given_ = {"test": Reading.of(2, 100_000, TEST), "look": Reading.of(9, None, LOOK)}
+    given_ = {"test": ScoringPlan.of(2, 100_000, TEST), "look": ScoringPlan.of(9, None, LOOK)}
     limits = settle(200_000, 2, given_)
     assert limits["test"] == 100_000 and limits["look"] < adapted(200_000, looks=8)["look"] * 2
-    assert settle(200_000, 2, {"test": Reading.of(2, 0, TEST)}) == {"test": 0}  # all of it
+    assert settle(200_000, 2, {"test": ScoringPlan.of(2, 0, TEST)}) == {"test": 0}  # all of it
 
 
 def test_a_short_run_is_looked_at_less_often():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from graft.budget.pilot_runs import Pilots
 from graft.core.config.errors import UsageError
-from graft.core.stats.evaluation_size import Reading
+from graft.core.stats.evaluation_size import ScoringPlan
 from graft.core.store.artifact import DryStore, NotMade, Store
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
@@ -41,7 +41,7 @@ def test_a_step_takes_a_part_for_itself_and_one_for_every_row():
 
 def test_a_job_is_its_steps_its_scoring_and_its_models():
     speed = Speed({"a": [(4, 0.5)], "b": [(4, 2.0)]}, score=100, opening=3, writing=1, spent=0)
-    demand = Demand({"a": [shape(10), shape(20)], "b": [shape(5)]}, {"test": Reading(2, 64, 64)})
+    demand = Demand({"a": [shape(10), shape(20)], "b": [shape(5)]}, {"test": ScoringPlan(2, 64, 64)})
     plain = speed.seconds(demand, scored=500)
     assert plain == pytest.approx(30 * 0.5 + 5 * 2 + 5 + (3 + 2) * 3 + 3 * 1 + 8)
     assert speed.seconds(demand, scored=1500) - plain == pytest.approx(10)

@@ -297,7 +297,7 @@ def test_one_process_is_resumed_by_three(world, tmp_path, monkeypatch):
     job = Job(world.base.folder, world.tokens.path, {"checkpoint_minutes": 0.0})
     from graft.training import run as module
 
-    note = module.Run._note
+    note = module.TrainingRun._note
 
     def fatally(self, step):
         note(self, step)
@@ -305,7 +305,7 @@ def test_one_process_is_resumed_by_three(world, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Run, "_note", fatally)
+        patch.setattr(module.TrainingRun, "_note", fatally)
         with pytest.raises(KeyboardInterrupt):
             job.alone(tmp_path / "store")
     [resumed] = together(tmp_path, [job], tmp_path / "store", ranks=3)

@@ -24,7 +24,7 @@ from graft.jobs.stream import Stream
 from graft.planning.plan import forecast
 from graft.readers.file_record import SAMPLED_OUT, Fields
 from graft.readers.folder import listing
-from graft.readers.part import Part
+from graft.readers.part import SourcePart
 from graft.training.general_text_needed import part_for
 from graft.training.settings import Train
 
@@ -50,7 +50,7 @@ def kept(docs) -> list[dict]:
 def test_of_many_files_some_are_read_and_the_rest_is_counted(many, tmp_path):
     store = Store(tmp_path)
     sizes = {path.name: path.stat().st_size for path in many.iterdir()}
-    docs = ingest([str(many)], "general", part=Part(100_000, 40), store=store)
+    docs = ingest([str(many)], "general", part=SourcePart(100_000, 40), store=store)
     taken = kept(docs)
     assert 100_000 <= sum(row["num_bytes"] for row in taken) < 130_000
     fates = docs.ledger.fates["general"]
@@ -66,13 +66,15 @@ def test_of_many_files_some_are_read_and_the_rest_is_counted(many, tmp_path):
 
 
 def test_the_seed_decides_and_nothing_else(many, tmp_path):
-    one, again = (ingest([str(many)], "general", part=Part(100_000, 40), store=Store(tmp_path / side)) for side in "ab")
+    one, again = (
+        ingest([str(many)], "general", part=SourcePart(100_000, 40), store=Store(tmp_path / side)) for side in "ab"
+    )
     assert one.name == again.name
-    other = ingest([str(many)], "general", part=Part(100_000, 40, seed=1), store=Store(tmp_path / "a"))
+    other = ingest([str(many)], "general", part=SourcePart(100_000, 40, seed=1), store=Store(tmp_path / "a"))
     assert {row["id"] for row in kept(one)} != {row["id"] for row in kept(other)}
     whole = ingest([str(many)], "general", store=Store(tmp_path / "a"))
     assert len(kept(whole)) == 800 and whole.name != one.name
-    enough = ingest([str(many)], "general", part=Part(10_000_000, 40), store=Store(tmp_path / "a"))
+    enough = ingest([str(many)], "general", part=SourcePart(10_000_000, 40), store=Store(tmp_path / "a"))
     assert enough.name == whole.name  # where all of it is wanted, nothing is drawn
 
 
@@ -83,7 +85,7 @@ def test_files_that_are_not_read_are_not_opened(many, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Path, "open", lambda self, *asked, **how: (opened.add(self.name), plain(self, *asked, **how))[1]
     )
-    docs = ingest([str(many)], "general", part=Part(100_000, 40), store=Store(tmp_path))
+    docs = ingest([str(many)], "general", part=SourcePart(100_000, 40), store=Store(tmp_path))
     texts = {name for name in opened if name.endswith(".txt")}
     assert texts == {row["parents"][0] for row in kept(docs)} and len(texts) < 200
 
@@ -96,7 +98,7 @@ def test_of_one_large_file_rows_all_over_it_are_taken(name, tmp_path):
         pq.write_table(pa.table({"text": texts}), path, row_group_size=700)
     else:
         rows_file(path, 4000)
-    docs = ingest([str(path)], "general", part=Part(20_000, 10), store=Store(tmp_path / "store"))
+    docs = ingest([str(path)], "general", part=SourcePart(20_000, 10), store=Store(tmp_path / "store"))
     taken = kept(docs)
     numbers = [int(row["parents"][0].rpartition("#")[2]) for row in taken]
     assert all(f"row number {number} of" in row["text"] for number, row in zip(numbers, taken, strict=True))
@@ -111,10 +113,12 @@ def test_long_documents_are_read_in_larger_parts_so_that_enough_can_be_tested_on
     rows = [json.dumps({"text": f"{i} " + "long document " * 500}) + "\n" for i in range(2000)]
     (tmp_path / "long.jsonl").write_text("".join(rows))
     found = listing(tmp_path / "long.jsonl")
-    short, many = (Part(200_000, documents).of(found, Fields()) for documents in (5, 200))
+    short, many = (SourcePart(200_000, documents).of(found, Fields()) for documents in (5, 200))
     assert short and many
     assert many[0].files[0].every < short[0].files[0].every
-    taken = ingest([str(tmp_path / "long.jsonl")], "general", part=Part(200_000, 200), store=Store(tmp_path / "s"))
+    taken = ingest(
+        [str(tmp_path / "long.jsonl")], "general", part=SourcePart(200_000, 200), store=Store(tmp_path / "s")
+    )
     assert 190 <= len(kept(taken)) <= 260
 
 

@@ -15,7 +15,7 @@ import graft
 from command import call, call_process
 from conftest import WORDS, write_texts
 from graft.core.config.errors import UsageError
-from graft.core.config.plain_text import STEERING, Shown, plain
+from graft.core.config.plain_text import STEERING, TerminalStream, plain
 from graft.core.process.console import Screen
 from graft.core.process.notes import say, tell_notes
 from graft.core.process.progress import Progress
@@ -48,7 +48,7 @@ def test_every_way_to_the_terminal_is_plain(evil, capsys, monkeypatch):
     assert "note" in said and "reading" in said and "cell" in out.getvalue()
     assert not steers(said) and not steers(out.getvalue())
     whole = io.StringIO()
-    Shown(whole).write(f"words {evil}\n")
+    TerminalStream(whole).write(f"words {evil}\n")
     left = re.sub(r"\x1b\[[\d;]*m|\r", "", whole.getvalue())  # what libraries draw with
     assert "words" in left and not STEERING.search(left)
 

@@ -18,7 +18,7 @@ from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
 from graft.core.config.errors import UsageError
-from graft.core.models.base_model import EMBEDDED, Base, Marks
+from graft.core.models.base_model import EMBEDDED, Base, BoundaryTokens
 from graft.core.records.evidence import read_evidence
 from graft.core.stats import random_streams as seeds
 from graft.core.store.artifact import Artifact, Store
@@ -358,7 +358,7 @@ def test_a_base_has_to_write_from_a_mark_within_its_window(tmp_path):
     with pytest.raises(UsageError, match=r"no text can be sampled from masked, which fills in hidden words"):
         recall(masked, store=Store(tmp_path))
     unmarked = Base("unmarked", BASE.folder)
-    unmarked.__dict__["marks"] = Marks(None, None)
+    unmarked.__dict__["marks"] = BoundaryTokens(None, None)
     with pytest.raises(UsageError, match=r"neither a start nor an end token[\s\S]*general text of your own"):
         recall(unmarked, store=Store(tmp_path))
 

@@ -16,7 +16,7 @@ from conftest import write_source
 from graft.core.config.errors import UsageError
 from graft.core.tokens.token_shards import CHOSEN, REJECTED, TokenSource, weights_of
 from graft.packing import rows as module
-from graft.packing.rows import Packed, Stream, best_fit
+from graft.packing.rows import Packed, RowOrder, best_fit
 from graft.packing.sampler import Sampler, rows_of
 
 
@@ -41,7 +41,7 @@ def write(
 lengths = st.lists(st.integers(1, 90), min_size=1, max_size=40).filter(lambda sizes: max(sizes) > 1)
 
 
-def read_of(rows: Stream | Packed, first: int, last: int) -> Counter:
+def read_of(rows: RowOrder | Packed, first: int, last: int) -> Counter:
     return Counter(
         (piece.document, pair)
         for n in range(first, last)

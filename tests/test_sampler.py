@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import write_source
 from graft.core.config.errors import UsageError
-from graft.packing.rows import Stream
+from graft.packing.rows import RowOrder
 from graft.packing.sampler import Sampler
 
 lengths = st.lists(st.integers(2, 90), min_size=1, max_size=12)
@@ -27,7 +27,7 @@ def make(tmp_path_factory, **sources) -> dict:
 @settings(max_examples=60, deadline=None)
 def test_an_epoch_reads_every_pair_exactly_once(tmp_path_factory, lengths, window, seed):
     source = make(tmp_path_factory, domain=lengths)["domain"]
-    stream = Stream(source, window, seed)
+    stream = RowOrder(source, window, seed)
     laps = window  # after `window` epochs, rows and epochs end together
     rows = stream.pairs * laps // window
     read = Counter(
@@ -42,7 +42,7 @@ def test_an_epoch_reads_every_pair_exactly_once(tmp_path_factory, lengths, windo
 
 def test_documents_longer_than_the_window_continue_in_another_row_without_overlap(tmp_path_factory):
     source = make(tmp_path_factory, domain=[101])["domain"]
-    stream = Stream(source, 10, seed=0)
+    stream = RowOrder(source, 10, seed=0)
     stretches = sorted((piece.first, piece.last) for row in range(10) for piece in stream.row(row))
     assert stretches == [(first, first + 10) for first in range(0, 100, 10)]
 
@@ -70,8 +70,10 @@ def test_a_batch_depends_on_its_number_alone(tmp_path_factory):
 
 def test_seeds_and_epochs_differ_in_order(tmp_path_factory):
     source = make(tmp_path_factory, domain=[17] * 12)["domain"]
-    epochs = [[Stream(source, 16, 0).row(number)[0].document for number in range(12 * e, 12 * e + 12)] for e in (0, 1)]
-    other = [Stream(source, 16, 1).row(number)[0].document for number in range(12)]
+    epochs = [
+        [RowOrder(source, 16, 0).row(number)[0].document for number in range(12 * e, 12 * e + 12)] for e in (0, 1)
+    ]
+    other = [RowOrder(source, 16, 1).row(number)[0].document for number in range(12)]
     assert epochs[0] != epochs[1] and epochs[0] != other
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(other) == list(range(12))
 

@@ -11,10 +11,10 @@ import pytest
 from conftest import write_source
 from graft.core.stats.random_streams import stream
 from graft.core.tokens.token_shards import TokenSource
-from graft.packing.rows import Packed, Stream
+from graft.packing.rows import Packed, RowOrder
 from graft.packing.sampler import Sampler
 
-ROWS = {"stream": Stream, "whole": Packed}
+ROWS = {"stream": RowOrder, "whole": Packed}
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,14 @@ def test_paths_of_names_do_not_run_together(one: tuple, other: tuple) -> None:
     assert stream(*one).integers(1 << 62) == stream(*one).integers(1 << 62)
 
 
-def by_epoch(folder: Path, make: Callable[..., Stream | Packed], lengths: list[int], seed: int = 0) -> list[list[int]]:
+def by_epoch(
+    folder: Path, make: Callable[..., RowOrder | Packed], lengths: list[int], seed: int = 0
+) -> list[list[int]]:
     """The documents of each of three passes, in the order in which rows hold them, as rows are laid."""
     rows = make(write_source(folder, "domain", lengths), 40, seed)
     orders = []
     for epoch in range(3):
-        if isinstance(rows, Stream):
+        if isinstance(rows, RowOrder):
             orders.append(rows._order(epoch)[0].tolist())  # type: ignore[attr-defined]
         else:
             orders.append(rows._epoch(epoch).document_N.tolist())  # type: ignore[attr-defined]
@@ -52,7 +54,7 @@ def test_documents_are_drawn_anew_for_every_pass(packing: str, tmp_path: Path) -
     assert is_chance(orders)
 
 
-def neighbours(rows: Stream | Packed, epoch: int, num: int) -> set[frozenset[int]]:
+def neighbours(rows: RowOrder | Packed, epoch: int, num: int) -> set[frozenset[int]]:
     """Which documents share a row in a pass of `num` rows."""
     return {frozenset(piece.document for piece in rows.row(n)) for n in range(epoch * num, (epoch + 1) * num)}
 

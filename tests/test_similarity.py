@@ -43,7 +43,7 @@ from graft.evaluation.similarity.measures.ngram_overlap import NgramOverlap
 from graft.evaluation.similarity.measures.two_sample import TwoSample
 from graft.evaluation.similarity.parts import Parts, notes_of
 from graft.evaluation.similarity.query import Similarity, names_of
-from graft.evaluation.similarity.runs import Run
+from graft.evaluation.similarity.runs import AdaptationRun
 from graft.jobs.adapt import Adapt
 from graft.report.similarity.page import render_likened, turned
 from graft.surgery.initialize import Initialize, initialize
@@ -289,14 +289,15 @@ def test_what_was_left_out_or_has_no_interval_decides_nothing():
     (["improved"], "adapt"), (["improved", "no change"], "adapt"), (["worse", "no change"], "do not adapt"),
     (["improved", "worse"], "not clear"), (["no change"], "do not adapt")])  # fmt: skip
 def test_runs_on_the_text_decide(verdicts, advice):
-    runs = [Run(f"r{k}", "law", 0.01, (0.0, 0.02), verdict, None, None) for k, verdict in enumerate(verdicts)]
+    runs = [AdaptationRun(f"r{k}", "law", 0.01, (0.0, 0.02), verdict, None, None) for k, verdict in enumerate(verdicts)]
     told = Advise()({}, runs)
     assert told["advice"] == advice and f"{len(runs)} run(s) on this text" in told["rests_on"]
 
 
 def test_a_run_without_an_interval_decides_nothing():
     assert (
-        Advise()({}, [Run("r", "law", -0.1, None, "no interval (one document)", None, None)])["advice"] == "not clear"
+        Advise()({}, [AdaptationRun("r", "law", -0.1, None, "no interval (one document)", None, None)])["advice"]
+        == "not clear"
     )
 
 

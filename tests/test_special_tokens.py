@@ -12,7 +12,7 @@ from graft.core.models.base_model import Base
 from graft.core.models.named_tokens import named_tokens
 from graft.core.store.artifact import Store
 from graft.core.store.fingerprints import Fingerprints
-from graft.core.tokens.cached_encoder import Encoder
+from graft.core.tokens.cached_encoder import CachedEncoder
 from graft.data.curate import curate
 from graft.data.ingest import ingest
 from graft.data.tokenize import Tokenize, tokenize
@@ -75,7 +75,7 @@ def test_special_tokens_and_their_names_are_those_of_transformers(tmp_path, name
         assert base.marks.end == theirs.eos_token_id
     base.tokenizer.encode_special_tokens = True
     for token in (base.tokenizer.id_to_token(one) for one in sorted(ours)):
-        assert base.tokenizer.token_to_id(token) not in Encoder(base.tokenizer).encode([f"a{token}b"]).ids
+        assert base.tokenizer.token_to_id(token) not in CachedEncoder(base.tokenizer).encode([f"a{token}b"]).ids
 
 
 @pytest.mark.parametrize("files", [
@@ -87,7 +87,7 @@ def test_an_end_that_only_a_configuration_names_is_the_mark_and_cannot_be_forged
     base = base_of(tmp_path, **files)
     assert base.marks.end == 256
     base.tokenizer.encode_special_tokens = True
-    assert 256 not in Encoder(base.tokenizer).encode([f"a{END}b"]).ids
+    assert 256 not in CachedEncoder(base.tokenizer).encode([f"a{END}b"]).ids
 
 
 def test_what_another_file_calls_special_is_part_of_the_tokenizers_identity(tmp_path):

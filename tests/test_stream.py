@@ -35,7 +35,7 @@ from graft.continual.metrics.fuar import Fuar
 from graft.continual.metrics.general_change import GeneralChange
 from graft.continual.metrics.learning_accuracy import LearningAccuracy
 from graft.continual.metrics.overall_performance import OverallPerformance
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 from graft.continual.settings import Judge
 from graft.continual.turn import Turn
 from graft.core.config.errors import GateClosed, UsageError
@@ -73,8 +73,8 @@ BY_HAND = [
 ]
 
 
-def scores(after: np.ndarray = R, *, smaller_is_better: bool = False) -> Scores:
-    return Scores(after, START, np.array([66.0, 60.0, 55.0]), np.array(70.0), smaller_is_better)
+def scores(after: np.ndarray = R, *, smaller_is_better: bool = False) -> ScoreMatrix:
+    return ScoreMatrix(after, START, np.array([66.0, 60.0, 55.0]), np.array(70.0), smaller_is_better)
 
 
 @pytest.mark.parametrize(("metric", "value"), BY_HAND, ids=lambda value: str(value))
@@ -85,7 +85,7 @@ def test_metrics_equal_a_matrix_worked_by_hand(metric, value):
 @pytest.mark.parametrize(("metric", "value"), BY_HAND, ids=lambda value: str(value))
 def test_of_losses_the_sign_of_every_difference_is_turned(metric, value):
     """Losses as 100 minus accuracies: levels become losses, differences and ratios stay."""
-    turned = Scores(100 - R, 100 - START, 100 - np.array([66.0, 60.0, 55.0]), np.array(30.0), True)
+    turned = ScoreMatrix(100 - R, 100 - START, 100 - np.array([66.0, 60.0, 55.0]), np.array(30.0), True)
     level = isinstance(metric, OverallPerformance | LearningAccuracy)
     assert metric(turned) == pytest.approx(100 - value if level else value, rel=1e-12)
 
@@ -102,10 +102,10 @@ def test_metrics_take_any_leading_dimensions(metric):
     """Draws at once are what each is by itself, by loops over the definition's own indices."""
     draw = np.random.default_rng(0)
     after, start, general, before = draw.random((5, 4, 4)), draw.random((5, 4)), draw.random((5, 4)), draw.random(5)
-    whole = metric(Scores(after, start, general, before, False))
+    whole = metric(ScoreMatrix(after, start, general, before, False))
     assert whole.shape == (5,)
     for k in range(5):
-        one = metric(Scores(after[k], start[k], general[k], before[k], False))
+        one = metric(ScoreMatrix(after[k], start[k], general[k], before[k], False))
         assert whole[k] == pytest.approx(float(one), rel=1e-12, nan_ok=True)
 
 
@@ -114,7 +114,7 @@ def test_metrics_equal_loops_over_their_definitions():
     draw = np.random.default_rng(1)
     size = 5
     after, start = draw.random((size, size)), draw.random(size)
-    one = Scores(after, start, draw.random(size), np.array(0.5), False)
+    one = ScoreMatrix(after, start, draw.random(size), np.array(0.5), False)
 
     def r(i: int, j: int) -> float:
         return float(after[i - 1, j - 1])
@@ -132,7 +132,7 @@ def test_metrics_equal_loops_over_their_definitions():
 def test_without_gain_or_with_one_domain_a_metric_is_undefined():
     worse = scores(R - 80)
     assert np.isnan(Fuar()(worse))
-    single = Scores(np.array([[5.0]]), np.array([3.0]), np.array([2.0]), np.array(1.0), False)
+    single = ScoreMatrix(np.array([[5.0]]), np.array([3.0]), np.array([2.0]), np.array(1.0), False)
     assert all(np.isnan(metric(single)) for metric in (BackwardTransfer(), ForwardTransfer(), Forgetting()))
     assert OverallPerformance()(single) == 5 and BackwardTransfer()(scores()) < 0
 
@@ -140,7 +140,7 @@ def test_without_gain_or_with_one_domain_a_metric_is_undefined():
 def test_rows_that_are_not_there_leave_what_needs_them_undefined():
     last = np.full((3, 3), np.nan)
     last[2] = R[2]
-    joint = Scores(last, START, np.array([np.nan, np.nan, 55.0]), np.array(70.0), False)
+    joint = ScoreMatrix(last, START, np.array([np.nan, np.nan, 55.0]), np.array(70.0), False)
     assert OverallPerformance()(joint) == 65 and GeneralChange()(joint) == -15 and np.isfinite(Fuar()(joint))
     for metric in (LearningAccuracy(), BackwardTransfer(), ForwardTransfer(), Forgetting()):
         assert np.isnan(metric(joint))

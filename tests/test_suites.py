@@ -13,7 +13,7 @@ import pytest
 
 from graft.core.config.errors import UsageError
 from graft.evaluation.benchmarks.answer_key import NoKey, options_of, right_one, without_letters
-from graft.evaluation.benchmarks.question import Question, Refused, question_of
+from graft.evaluation.benchmarks.question import BadQuestion, Question, question_of
 from graft.evaluation.benchmarks.roles import read_fields
 from graft.evaluation.benchmarks.settings import Answer
 from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
@@ -249,7 +249,7 @@ def test_all_that_a_person_could_answer_is_read(shared_data: Path) -> None:
     for file in suite_files(shared_data / "eval_multiple_choice")[0]:
         try:
             asked += sum(len(task.questions) for task in read_tasks(file, Choosing(limit=40)))
-        except Refused as error:
+        except BadQuestion as error:
             refused[file.name] = str(error)
             if "chain of thought" in str(error):
                 fields = read_fields([str(error).rpartition("--fields ")[2].partition(" ")[0]])

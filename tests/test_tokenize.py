@@ -19,7 +19,7 @@ from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.ledger import Amount
 from graft.core.text.documents import SCHEMA, doc_row
-from graft.core.tokens.cached_encoder import Encoder
+from graft.core.tokens.cached_encoder import CachedEncoder
 from graft.data.tokenize import Tokenize, sources, tokenize
 from test_encoder import BY_WORDS, END, byte_level, make
 
@@ -116,7 +116,7 @@ def test_killed_anywhere_the_second_run_finishes_with_the_same_bytes(tmp_path, m
     """Every file gets its name by a rename: stop before each of them in turn, as a kill would."""
     documents = [(f"{text} {i}", split_name, dropped) for i in range(3) for text, split_name, dropped in DOCUMENTS]
     base = base_of(tmp_path / "base", BY_WORDS["llama-3"]())
-    rename, encode = os.replace, Encoder.encode
+    rename, encode = os.replace, CachedEncoder.encode
     renamed: list[str] = []
     asked: list[tuple[str, ...]] = []
 
@@ -134,7 +134,7 @@ def test_killed_anywhere_the_second_run_finishes_with_the_same_bytes(tmp_path, m
         monkeypatch.setattr(os, "replace", counted)
         return tokenize(corpus, base, Tokenize(shard_bytes=40), store=Store(root))
 
-    monkeypatch.setattr(Encoder, "encode", lambda self, texts: asked.append(tuple(texts)) or encode(self, texts))
+    monkeypatch.setattr(CachedEncoder, "encode", lambda self, texts: asked.append(tuple(texts)) or encode(self, texts))
     whole = run(tmp_path / "whole")
     num_renames, all_asked = len(renamed), list(asked)
     assert len(all_asked) == len(list(whole.path.glob("*.bin"))) > 4

@@ -207,8 +207,8 @@ def test_memory_that_is_not_there_names_the_setting_to_lower(world, tmp_path, mo
 
 def test_the_model_is_saved_without_moments_gradients_or_copies(world, tmp_path, monkeypatch):
     """At the peak after training there are the weights, their rounded form, and nothing of the optimiser."""
-    seen, texts_of = [], module.Run._texts
-    monkeypatch.setattr(module.Run, "_texts", lambda self: seen.append(self.optimizer) or texts_of(self))
+    seen, texts_of = [], module.TrainingRun._texts
+    monkeypatch.setattr(module.TrainingRun, "_texts", lambda self: seen.append(self.optimizer) or texts_of(self))
 
     def saving(model, base_folder, folder, texts):
         assert [len(one.state) for one in seen] == [0]
@@ -231,7 +231,7 @@ def test_the_words_beside_the_progress_do_not_read_the_curve_again(world, tmp_pa
         def __iter__(self):
             raise AssertionError("read from end to end")
 
-    note = module.Run._note
+    note = module.TrainingRun._note
     words = []
 
     def noting(self, step):
@@ -240,7 +240,7 @@ def test_the_words_beside_the_progress_do_not_read_the_curve_again(world, tmp_pa
         words.append(self._words(step))
         self.curve = plain
 
-    monkeypatch.setattr(module.Run, "_note", noting)
+    monkeypatch.setattr(module.TrainingRun, "_note", noting)
     train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
     assert "domain" not in words[0] and "domain -" in words[-1] and "general -" in words[-1]
 
@@ -390,7 +390,7 @@ def test_checkpoints_come_as_often_as_asked(world, tmp_path, monkeypatch):
 PLACES = {
     "between the groups of the optimiser's step": ("torch.optim.adam.adam", 5),  # two groups a step
     "after the optimiser's step": ("torch.optim.adamw.AdamW.zero_grad", 3),
-    "before the step is noted": ("graft.training.run.Run._note", 3),
+    "before the step is noted": ("graft.training.run.TrainingRun._note", 3),
     "inside validation": ("graft.training.run.mean_nats", 3),  # two sources at the start, then step 4
     "before the first step": ("graft.training.run.mean_nats", 1),
     "in the last step": ("torch.optim.adam.adam", 24),

@@ -615,7 +615,7 @@ def test_training_leaves_the_adapter_beside_the_model(world, tmp_path):
 def test_a_killed_run_goes_on_to_the_bit(world, tmp_path, monkeypatch, tuning):
     settings = replace(SHORT, tuning=tuning, checkpoint_minutes=0.0, tokens=64 * 4 * 5)
     plain = train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path / "plain"))
-    noted = module.Run._note
+    noted = module.TrainingRun._note
 
     def die(self, step):
         if step.number == 4:
@@ -623,11 +623,13 @@ def test_a_killed_run_goes_on_to_the_bit(world, tmp_path, monkeypatch, tuning):
         noted(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Run, "_note", die)
+        patch.setattr(module.TrainingRun, "_note", die)
         with pytest.raises(KeyboardInterrupt):
             train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path / "killed"))
     went_on = []
-    monkeypatch.setattr(module.Run, "_note", lambda self, step: went_on.append(step.number) or noted(self, step))
+    monkeypatch.setattr(
+        module.TrainingRun, "_note", lambda self, step: went_on.append(step.number) or noted(self, step)
+    )
     resumed = train(world.base, world.tokens, MIXTURE, settings, store=Store(tmp_path / "killed"))
     assert went_on == [4, 5]
     ours, theirs = (load_file(one / "model" / "model.safetensors") for one in (plain, resumed))

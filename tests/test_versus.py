@@ -20,7 +20,7 @@ from conftest import OTHER, WORDS, World, write_texts
 from graft.core.config.errors import FaultError, UsageError
 from graft.core.models.base_model import Base
 from graft.core.records.evidence import Evidence, read_evidence
-from graft.core.records.span_alignment import Reading, align, words
+from graft.core.records.span_alignment import ReadDocument, align, words
 from graft.core.store.artifact import Artifact
 from graft.data.curate import curate
 from graft.data.ingest import ingest
@@ -116,8 +116,8 @@ def test_a_planted_spelling_is_named_first(world, before, fresh, tmp_path):
     assert terms[-1]["text"] == "court" and terms[-1]["mean_change"] > 1
 
 
-def reading(offsets, length, nats, mark=None) -> Reading:
-    return Reading.of(offsets, length, np.array(nats, float), mark)
+def reading(offsets, length, nats, mark=None) -> ReadDocument:
+    return ReadDocument.of(offsets, length, np.array(nats, float), mark)
 
 
 def test_spans_by_hand():

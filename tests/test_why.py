@@ -26,13 +26,13 @@ from graft.core.config.errors import FaultError, UsageError
 from graft.core.models.base_model import Base
 from graft.core.stats.outliers import Spikes, standing_out
 from graft.core.store.artifact import Artifact, Store
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.core.text.documents import doc_id
 from graft.core.text.split import Split
 from graft.core.tokens.token_shards import CHOSEN, REJECTED
 from graft.jobs.adapt import Adapt
 from graft.lineage.exposure import expose
-from graft.lineage.training_runs import Leg, legs
+from graft.lineage.training_runs import RunSegment, legs
 from graft.lineage.why.query import Why
 from graft.packing.sampler import PACKINGS, Sampler
 
@@ -196,8 +196,8 @@ class Made:
         return Why(name, document, **question)(self.store)
 
     @property
-    def leg(self) -> Leg:
-        return Leg(self.run, "the run", Family(self.store.root))
+    def leg(self) -> RunSegment:
+        return RunSegment(self.run, "the run", LineageGraph(self.store.root))
 
 
 def sentences(seed: int, words: list[str], count: int) -> str:
@@ -541,7 +541,7 @@ def test_a_chain_of_models_is_followed_to_its_beginning(made, tmp_path):
     assert [run["trained"] for run in earlier["runs"]] == [False, True]
     with pytest.raises(UsageError, match="nowhere.jsonl"):
         made.ask(str(tmp_path / "out"), "nowhere.jsonl#3")
-    family = Family(made.store.root)
+    family = LineageGraph(made.store.root)
     assert [leg.run.name for leg in legs(second, family)] == [second.name, made.run.name]
     shutil.rmtree(made.out / "model")  # the folder is gone: its content is known
     assert [leg.run.name for leg in legs(second, family)] == [second.name, made.run.name]
@@ -557,7 +557,7 @@ def test_whole_documents_in_rows(made, world):
         tokens=64 * 4 * 20, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, packing="whole", seed=2
     )
     run = train(world.base, tokens, {"domain": 0.6, "general": 0.4}, plain, store=made.store)
-    leg = Leg(run, "the run", Family(made.store.root))
+    leg = RunSegment(run, "the run", LineageGraph(made.store.root))
     for source, held in leg.sources.items():
         assert expose(leg, source, held.position_D.tolist()).read == run.facts["tokens"][source]
     step = made.ask(run, step=3)
@@ -592,7 +592,7 @@ def test_preference_pairs(world, tmp_path):
         objective=Preference(), tokens=64 * 4 * 8, window=64, rows=4, rate=1e-4, precision="fp32", evaluations=1
     )
     run = train(world.base, tokens, {"domain": 1.0}, asked, store=store)
-    leg = Leg(run, "the run", Family(store.root))
+    leg = RunSegment(run, "the run", LineageGraph(store.root))
     assert expose(leg, "domain", leg.sources["domain"].position_D.tolist()).read == run.facts["tokens"]["domain"]
     line = next(n for n in range(1, 41) if Why(run.name, f"rows.jsonl#{n}")(store)["runs"][0]["trained"])
     told = Why(run.name, f"rows.jsonl#{line}")(store)["runs"][0]
@@ -683,7 +683,7 @@ def streamed(world: World, tmp_path_factory) -> tuple[Store, Artifact]:
 def test_a_document_of_a_stream_is_told_by_method_and_turn(streamed):
     """Each training as it tells of itself; a domain is read in its own turn, and by joint in the last."""
     store, stream = streamed
-    family = Family(store.root)
+    family = LineageGraph(store.root)
     every = legs(stream, family)
     assert [leg.role for leg in every] == [
         "naive, seed 0, turn 1", "naive, seed 0, turn 2", "replay 25 %, seed 0, turn 1", "replay 25 %, seed 0, turn 2",
@@ -708,22 +708,22 @@ def test_a_document_of_a_stream_is_told_by_method_and_turn(streamed):
 
 def test_what_stream_models_made_of_a_document_is_told_by_turn(streamed):
     store, stream = streamed
-    leg = legs(stream, Family(store.root))[0]
+    leg = legs(stream, LineageGraph(store.root))[0]
     source = leg.sources["sea"]
     document = f"sea:{source.position_D[source.documents('test')[0]]}"
     whens = [one["when"] for one in Why(stream.name, document)(store)["scored"]]
-    roles = [f"after {one.role}" for one in legs(stream, Family(store.root))]
+    roles = [f"after {one.role}" for one in legs(stream, LineageGraph(store.root))]
     assert sorted(whens) == sorted(["before the stream", *roles])
 
 
 def test_a_training_that_methods_share_is_told_once_and_one_that_is_gone_is_named(streamed, tmp_path):
     copied = Store(shutil.copytree(streamed[0].root, tmp_path / "store"))
-    first, second, third = [leg.run for leg in legs(copied.get(streamed[1].name), Family(copied.root))][:3]
+    first, second, third = [leg.run for leg in legs(copied.get(streamed[1].name), LineageGraph(copied.root))][:3]
     start = copied.get(streamed[1].manifest["inputs"]["start"])
     inputs = {"start": start, "a, b, seed 0, turn 1: trained": first, "c: d, seed 0, turn 1: trained": first}
     inputs |= {"a, b, seed 0, turn 2: trained": second, "c: d, seed 0, turn 2: trained": third}
     stream = copied.make("stream", {}, inputs, (), lambda draft: None)
-    every = legs(stream, Family(copied.root))
+    every = legs(stream, LineageGraph(copied.root))
     assert [leg.role for leg in every] == [
         "a, b, seed 0, turn 1; c: d, seed 0, turn 1", "a, b, seed 0, turn 2", "c: d, seed 0, turn 2"
     ]  # fmt: skip
@@ -742,7 +742,7 @@ def test_a_step_of_a_stream_is_asked_of_one_training(streamed):
 
 def test_the_terminal_shows_a_stream_line_by_line(streamed):
     store, stream = streamed
-    leg = legs(stream, Family(store.root))[0]
+    leg = legs(stream, LineageGraph(store.root))[0]
     law = leg.sources["law"]
     place = leg.places("law", law.documents("train")).document_N[0]
     process = call(stream.name, f"law:{law.position_D[place]}", "--store", store.root)

@@ -9,7 +9,7 @@ import numpy as np
 from graft.evaluation.similarity.advise import Advise
 from graft.evaluation.similarity.measure_similarity import by_name
 from graft.evaluation.similarity.query import correlations
-from graft.evaluation.similarity.runs import Run
+from graft.evaluation.similarity.runs import AdaptationRun
 
 NAMES = ("novels", "letters", "law", "chemistry", "medicine", "python", "recipes", "patents", "physics", "sermons")
 # By measure: at a text unlike the reference, at one alike, half the interval, whether larger is closer.
@@ -80,12 +80,12 @@ def _row(measure: str, likeness: float, draw: np.random.Generator) -> dict[str, 
     return found | {"larger_is_closer": larger}
 
 
-def _run(text: str, likeness: float, number: int, draw: np.random.Generator) -> Run:
+def _run(text: str, likeness: float, number: int, draw: np.random.Generator) -> AdaptationRun:
     change = 0.02 - 0.16 * (1 - likeness) + 0.02 * float(draw.normal())
     low, high = change - 0.012, change + 0.011
     verdict = "improved" if high < 0 else "worse" if low > 0 else "no change"
     name = f"runs/{text}-{number}"
-    return Run(name, text, change, (low, high), verdict, 3e-4 / (number + 1), 0.2, f"report-{hash_of(name)}")
+    return AdaptationRun(name, text, change, (low, high), verdict, 3e-4 / (number + 1), 0.2, f"report-{hash_of(name)}")
 
 
 def hash_of(name: str) -> str:

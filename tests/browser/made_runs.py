@@ -14,7 +14,7 @@ from graft.core.store.artifact import Artifact, Draft, Store
 from graft.core.store.ledger import Amount
 from graft.core.text import documents as doc
 from graft.evaluation.compare.token_differences import Contrast
-from graft.report.comparison.stage import Present, Shown, present
+from graft.report.comparison.stage import ComparedText, Present, present
 from graft.report.overview.pareto import fronts
 
 WORD = "abcdefgh "
@@ -96,7 +96,7 @@ def ten_megabytes(root: Path) -> Artifact:
         "contrast", Contrast(), {}, (), lambda draft: _write_contrast(draft, pa.table(columns), documents, spans)
     )
     line = [corpus, tokens, *seen, found]
-    shown = Shown(
+    shown = ComparedText(
         ("models/one", "models/two"), (1_000_000, 2_000_000), {"law": ["texts/law"]}, "", corpus, (tokens, tokens),
         (seen[0], seen[1]), found, line, [],
     )  # fmt: skip

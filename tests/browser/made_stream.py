@@ -13,7 +13,7 @@ from graft.continual.benchmark_scores import Quizzed
 from graft.continual.methods.joint import Joint
 from graft.continual.methods.naive import Naive
 from graft.continual.methods.replay import Replay
-from graft.continual.results import Learned, Standing, Taken
+from graft.continual.results import MethodRun, Standing, TurnResult
 from graft.continual.settings import Judge
 from graft.core.config.plugins import plugin_name
 from graft.core.stats.document_resamples import Sightings
@@ -45,7 +45,7 @@ def made_stream(
     for label, method in labels.items():
         keeps = KEEPS.get(plugin_name(method), 0.55) + (0.1 * method.share if isinstance(method, Replay) else 0.0)
         for seed in range(seeds):
-            one = Learned(label, {plugin_name(method): vars(method)}, seed)
+            one = MethodRun(label, {plugin_name(method): vars(method)}, seed)
             now = losses[0].copy()
             for turn in range(domains):
                 waits = isinstance(method, Joint) and turn < domains - 1
@@ -68,7 +68,7 @@ def made_stream(
     return {"base": "models/small", "paths": paths, "notes": []} | standing.told()
 
 
-def made_turn(name: str, method: Any, turn: int) -> Taken:
+def made_turn(name: str, method: Any, turn: int) -> TurnResult:
     """With the facts that a trained model has."""
     facts = {
         "training_seconds": 40.0,
@@ -78,7 +78,7 @@ def made_turn(name: str, method: Any, turn: int) -> Taken:
     }
     facts["num_parameters"] = 3_300_000 + (100_000 * (turn + 1) if plugin_name(method) == "block_expansion" else 0)
     made: Any = SimpleNamespace(name=name, facts=facts)
-    return Taken(made, made)
+    return TurnResult(made, made)
 
 
 def _sightings(

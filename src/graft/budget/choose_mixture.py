@@ -71,7 +71,7 @@ class Choose:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateMixture:
     """A final run that could be made. domain, general: expected nats per token, [value, low, high].
 
     share: how far along the line from the base to it the budget is expected to last; reached: the domain loss there.
@@ -110,7 +110,7 @@ def choose(
 
 def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, available: int, settings: Choose) -> None:
     base = pilots[0].looks[0]
-    candidates: list[Candidate] = []
+    candidates: list[CandidateMixture] = []
     fits: dict[str, Any] = {}
     notes: list[str] = []
     for name in dict.fromkeys(one.name for one in pilots):
@@ -143,7 +143,7 @@ def _build(draft: Draft, pilots: Sequence[Pilot], budget: float, tokens: int, av
     }
 
 
-def _bold(best: Candidate, base: Mapping[str, float], budget: float) -> list[str]:
+def _bold(best: CandidateMixture, base: Mapping[str, float], budget: float) -> list[str]:
     """In words, that the whole run is expected to break the budget, and why it was chosen all the same."""
     rise = best.general[0] / base["general"] - 1
     if rise <= budget:
@@ -154,7 +154,7 @@ def _bold(best: Candidate, base: Mapping[str, float], budget: float) -> list[str
     ]
 
 
-def _beyond(best: Candidate, pilots: Sequence[Pilot]) -> list[str]:
+def _beyond(best: CandidateMixture, pilots: Sequence[Pilot]) -> list[str]:
     """In words, how far the choice lies from what the pilots have seen."""
     tokens, ratios = max(look["tokens"] for one in pilots for look in one.looks), [one.ratio for one in pilots]
     words: list[str] = []
@@ -195,7 +195,7 @@ def _candidates(
     budget: float,
     available: int,
     settings: Choose,
-) -> list[Candidate]:
+) -> list[CandidateMixture]:
     """One per ratio. drift: the constant that scales what is forgotten; empty: all of a rise is forgetting."""
     ratio_T = np.linspace(0, 1, round(1 / settings.step) + 1)[1:]
     tokens_T = np.minimum(tokens, settings.passes * available / ratio_T).round()
@@ -208,7 +208,7 @@ def _candidates(
     reached_T = base["domain"] - gain_T * learned_at(share_ST).mean(0)
     seen = {source: _with_interval(fitted[source], places[source]) for source in fitted}
     return [
-        Candidate(
+        CandidateMixture(
             objective=name,
             ratio=round(float(ratio_T[t]), 6),
             tokens=int(tokens_T[t]),

@@ -11,7 +11,7 @@ import numpy as np
 
 from graft.continual.benchmark_scores import Quizzed, last
 from graft.continual.metrics.overall_performance import OverallPerformance
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 from graft.continual.settings import Judge
 from graft.core.config.errors import UsageError
 from graft.core.config.plugin_labels import labelled
@@ -28,7 +28,7 @@ COSTS = ("seconds", "tokens", "peak_memory_bytes", "parameters")
 
 
 @dataclass(frozen=True)
-class Taken:
+class TurnResult:
     """One turn of one method: what was trained, what that makes of every text, and of the suite where there is one."""
 
     trained: Artifact
@@ -41,13 +41,13 @@ class Taken:
 
 
 @dataclass
-class Learned:
+class MethodRun:
     """One method with one seed. turns: None where it waited."""
 
     label: str
     method: dict[str, Any]
     seed: int
-    turns: list[Taken | None] = field(default_factory=list)
+    turns: list[TurnResult | None] = field(default_factory=list)
 
     @property
     def artifacts(self) -> list[Artifact]:
@@ -60,7 +60,7 @@ class Standing:
 
     domains: list[str]
     general: str
-    learned: Sequence[Learned]
+    learned: Sequence[MethodRun]
     seen: Mapping[str, Sightings]  # by measure
     best: Sequence[Mapping[str, np.ndarray]]  # of each model, per source: bits of what no token was likelier than
     settings: Judge
@@ -68,7 +68,7 @@ class Standing:
 
     @classmethod
     def of(
-        cls, start: Artifact, learned: Sequence[Learned], settings: Judge, quizzed: Artifact | None = None
+        cls, start: Artifact, learned: Sequence[MethodRun], settings: Judge, quizzed: Artifact | None = None
     ) -> Standing:
         """quizzed: what the base answered to the suite, where there is one.
 
@@ -128,14 +128,14 @@ class Standing:
             first += turn is not None
         return found
 
-    def _scores(self, place: int, table: np.ndarray, measure: str) -> Scores:
+    def _scores(self, place: int, table: np.ndarray, measure: str) -> ScoreMatrix:
         """table: [..., models, sources]."""
         after = np.full((*table.shape[:-2], len(self.domains), table.shape[-1]), np.nan)
         for turn, model in enumerate(self._models(place)):
             if model is not None:
                 after[..., turn, :] = table[..., model, :]
         base = table[..., 0, :]
-        return Scores(after[..., :-1], base[..., :-1], after[..., -1], base[..., -1], measure == "loss")
+        return ScoreMatrix(after[..., :-1], base[..., :-1], after[..., -1], base[..., -1], measure == "loss")
 
     def _method(
         self, places: Sequence[int], point: Mapping[str, np.ndarray], drawn: Mapping[str, np.ndarray]
@@ -160,7 +160,7 @@ class Standing:
         found["suite"] = self.suite.told([self._models(place) for place in places]) if self.suite else None
         return found
 
-    def _metric(self, metric: Any, exact: Sequence[Scores], again: Sequence[Scores]) -> dict[str, Any]:
+    def _metric(self, metric: Any, exact: Sequence[ScoreMatrix], again: Sequence[ScoreMatrix]) -> dict[str, Any]:
         """value: the mean over seeds; interval: 95 % over documents; spread: the lowest and highest seed."""
         value_S = np.array([float(metric(one)) for one in exact])
         if not np.isfinite(value_S).all():
@@ -257,7 +257,7 @@ class Standing:
         methods[first]["against"] = None
 
 
-def _reads(metric: Any, exact: Scores, column: int | None) -> bool:
+def _reads(metric: Any, exact: ScoreMatrix, column: int | None) -> bool:
     """Does a metric look at this domain, or at general text? Asked by making it look different, in either direction."""
     return any(
         not np.isclose(float(metric(exact)), float(metric(_moved(exact, column, by))), rtol=1e-12, equal_nan=True)
@@ -265,7 +265,7 @@ def _reads(metric: Any, exact: Scores, column: int | None) -> bool:
     )
 
 
-def _moved(exact: Scores, column: int | None, by: float) -> Scores:
+def _moved(exact: ScoreMatrix, column: int | None, by: float) -> ScoreMatrix:
     """With one text's scores changed, after each turn by another amount."""
     shift_T = by * np.arange(1.0, exact.turns + 1)
     if column is None:
@@ -290,7 +290,7 @@ def _draws(seen: Sightings, names: Sequence[str], settings: Judge) -> np.ndarray
     return np.stack([seen.drawn(name, settings.draws, settings.seed) for name in names], -1)
 
 
-def _cost(one: Learned) -> dict[str, float]:
+def _cost(one: MethodRun) -> dict[str, float]:
     """What all turns of a method took, as if it had been alone: turns that methods share are counted in each."""
     facts = [turn.trained.facts for turn in one.turns if turn]
     return {

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreMatrix:
     """after_TT[..., i, j]: the score on domain j after turn i; start_T: of the base; general_T, general: the same of
     general text, after each turn and of the base. Leading dimensions are draws or seeds; a turn that trained nothing is
     NaN.

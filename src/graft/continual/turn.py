@@ -29,9 +29,9 @@ class Turn:
     def last(self) -> bool:
         return len(self.domains) == self.total
 
-    def lesson(self, share: float = 0.0, of: Earlier = "all", **more: Any) -> Lesson:
+    def lesson(self, share: float = 0.0, of: Earlier = "all", **more: Any) -> TurnPlan:
         """This turn's domain with `share` of text from before it; more: as in `Lesson`."""
-        return Lesson(self.tokens[-1], self.mixture(share, of), **more)
+        return TurnPlan(self.tokens[-1], self.mixture(share, of), **more)
 
     def mixture(self, share: float = 0.0, of: Earlier = "all") -> dict[str, float]:
         """This turn's domain with `share` of text from before it, evenly over its sources; none there: the domain."""
@@ -43,7 +43,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TurnPlan:
     """What a method trains in a turn; None stands for what the recipe says.
 
     tokens: of all text together. mixture: share of them by source, the turn's domain first. rate: a factor on the

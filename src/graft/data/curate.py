@@ -39,7 +39,7 @@ class Curate:
 
 
 @dataclass
-class Marks:
+class Decisions:
     """What curation has found so far, one entry per document of all sources, in row order.
 
     first_row: of each source, and the end of the last one.
@@ -55,7 +55,7 @@ class Marks:
     beyond: set[str] = field(default_factory=set)  # ids that are not held out, because enough are
 
     @classmethod
-    def read(cls, docs: Mapping[str, Artifact]) -> Marks:
+    def read(cls, docs: Mapping[str, Artifact]) -> Decisions:
         marks = cls(list(docs), [0], [], [], [], [], [])
         for artifact in docs.values():
             table = pq.read_table(artifact / TABLE, columns=["id", "num_bytes", "position", *MARKS])
@@ -130,7 +130,7 @@ def curate(docs: Mapping[str, Artifact], settings: Curate = Curate(), *, store: 
 
 
 def _write(docs: Mapping[str, Artifact], settings: Curate, draft: Draft) -> None:
-    marks = Marks.read(docs)
+    marks = Decisions.read(docs)
     _require_two(marks, marks.assign(settings.split), docs)
     progress = Progress("curating", len(settings.steps))
     for number in range(ROUNDS):
@@ -153,7 +153,7 @@ def _write(docs: Mapping[str, Artifact], settings: Curate, draft: Draft) -> None
     draft.facts |= {"sources": list(docs), "notes": _tallies(marks)}
 
 
-def _frame(docs: Mapping[str, Artifact], marks: Marks) -> Any:
+def _frame(docs: Mapping[str, Artifact], marks: Decisions) -> Any:
     """The documents as a Daft data frame, texts still on disk; see graft.data.steps for its columns."""
     from graft.core.text.daft_frames import col, daft, parquet
 
@@ -170,7 +170,7 @@ def _frame(docs: Mapping[str, Artifact], marks: Marks) -> Any:
     return whole.join(daft.from_arrow(pa.table(found)), on="row", how="left")
 
 
-def _apply(step: Any, docs: Mapping[str, Artifact], marks: Marks) -> None:
+def _apply(step: Any, docs: Mapping[str, Artifact], marks: Decisions) -> None:
     """Let a step mark documents. Errors: UsageError when it gives back other rows than it was given."""
     after = step(_frame(docs, marks)).select("row", "dropped", "notes").to_arrow().sort_by("row")
     if after["row"].to_pylist() != list(range(len(marks.ids))):
@@ -181,7 +181,7 @@ def _apply(step: Any, docs: Mapping[str, Artifact], marks: Marks) -> None:
     marks.dropped, marks.notes = after["dropped"].to_pylist(), after["notes"].to_pylist()
 
 
-def _require_two(marks: Marks, num_texts: Mapping[str, int], docs: Mapping[str, Artifact]) -> None:
+def _require_two(marks: Decisions, num_texts: Mapping[str, int], docs: Mapping[str, Artifact]) -> None:
     for source, count in num_texts.items():
         usable = [row for row in marks.rows(source) if not marks.dropped[row]]
         if usable and not count:
@@ -203,7 +203,7 @@ def _require_two(marks: Marks, num_texts: Mapping[str, int], docs: Mapping[str, 
             )
 
 
-def _require_splits(marks: Marks, docs: Mapping[str, Artifact]) -> None:
+def _require_splits(marks: Decisions, docs: Mapping[str, Artifact]) -> None:
     for source in docs:
         left = Counter(marks.split[row] for row in marks.rows(source) if not marks.dropped[row])
         for name in ("train", "test"):
@@ -222,7 +222,7 @@ def _paths(artifact: Artifact) -> str:
     return ", ".join(artifact.facts.get("paths", [artifact.name]))
 
 
-def _copy(artifact: Artifact, marks: Marks, source: str, draft: Draft) -> None:
+def _copy(artifact: Artifact, marks: Decisions, source: str, draft: Draft) -> None:
     """The source's table with the marks put in, batch by batch."""
     row = marks.rows(source).start
     with pq.ParquetWriter(draft / f"{source}.parquet", doc.SCHEMA, compression="zstd", compression_level=1) as writer:
@@ -235,7 +235,7 @@ def _copy(artifact: Artifact, marks: Marks, source: str, draft: Draft) -> None:
             row = end
 
 
-def _tallies(marks: Marks) -> dict[str, Any]:
+def _tallies(marks: Decisions) -> dict[str, Any]:
     """What steps noted about kept documents: {note: {source: {split: {total, count, mean}}}}."""
     sums: dict[str, dict[str, dict[str, Tally[float]]]] = {}
     for source in marks.sources:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from graft.core.text import documents as doc
 from graft.data.ingest import Ingest, Intake, look_up
 from graft.readers import hub
-from graft.readers.file_record import Piece
+from graft.readers.file_record import FileRecord
 from graft.readers.folder import Listing
 from graft.readers.open_compressed import COMPRESSIONS
 
@@ -54,7 +54,7 @@ class Sample:
 
     size: int
     allowance: int
-    pieces: Iterator[tuple[int, Piece]]
+    pieces: Iterator[tuple[int, FileRecord]]
 
 
 def survey(

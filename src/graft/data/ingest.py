@@ -23,10 +23,10 @@ from graft.core.text import documents as doc
 from graft.embedded import text as embedded
 from graft.readers import folder, hub
 from graft.readers.encoded import encoding_of
-from graft.readers.file_record import SAMPLED_OUT, UNREAD_KIND, Fields, File, Piece
+from graft.readers.file_record import SAMPLED_OUT, UNREAD_KIND, Fields, File, FileRecord
 from graft.readers.folder import ALLOWED, Listing, counted_kinds, kinds_of, listing, read, shown
-from graft.readers.part import Part
-from graft.readers.seen import Seen
+from graft.readers.part import SourcePart
+from graft.readers.seen import ReadCounts
 
 TABLE = "docs.parquet"
 BATCH_BYTES = 32_000_000  # of text held before it is written as a row group
@@ -95,7 +95,7 @@ class Intake:
         """The modules that read these files."""
         return [folder.reader_of(suffix) for suffix in sorted({file.suffix for file in self.found.files})]
 
-    def pieces(self, fields: Fields) -> Iterator[tuple[int, Piece]]:
+    def pieces(self, fields: Fields) -> Iterator[tuple[int, FileRecord]]:
         """(bytes read since the last piece, piece), in reading order."""
         if self.embedded:
             for one in self.embedded.pieces():
@@ -109,15 +109,15 @@ class Intake:
                 if one.encoding:
                     self.encodings[file.name] = one.encoding
 
-    def unread(self) -> Iterator[Piece]:
+    def unread(self) -> Iterator[FileRecord]:
         """A loss for each file of a kind that is not read."""
         kinds = kinds_of(self.found.unread)
         for file in self.found.unread:
-            yield Piece("", file.name, file.size, 0, f"{UNREAD_KIND}{kinds[file.name]}")
+            yield FileRecord("", file.name, file.size, 0, f"{UNREAD_KIND}{kinds[file.name]}")
 
 
 def ingest(
-    paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, part: Part | None = None, store: Store
+    paths: Sequence[str], source: str, settings: Ingest = Ingest(), *, part: SourcePart | None = None, store: Store
 ) -> Artifact:
     """The documents of `paths`, as docs.parquet (columns of graft.core.text.documents), read in the order of `paths`.
 
@@ -155,7 +155,7 @@ def ingest(
     )
 
 
-def in_part(intake: Intake, part: Part, settings: Ingest) -> Intake:
+def in_part(intake: Intake, part: SourcePart, settings: Ingest) -> Intake:
     """The intake with the files that are drawn for a part of it; as it is where it is small, or embedded."""
     found = None if intake.embedded else part.of(intake.found, settings.fields)
     return intake if found is None else replace(intake, found=found[0], left=found[1])
@@ -210,7 +210,7 @@ def _identity(intake: Intake, prints: Fingerprints) -> str:
 
 def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draft) -> None:
     progress = Progress(f"reading {source}", sum(intake.size for intake in intakes))
-    found = Seen()
+    found = ReadCounts()
     with ExitStack() as stack:
         table = stack.enter_context(_Table(draft / TABLE))
         for intake in intakes:
@@ -219,7 +219,7 @@ def _write(intakes: Sequence[Intake], source: str, settings: Ingest, draft: Draf
                 found.count(one)
                 table.add(one, source)
             for file in intake.left:
-                one = Piece("", file.name, file.size, file.size, SAMPLED_OUT)
+                one = FileRecord("", file.name, file.size, file.size, SAMPLED_OUT)
                 found.count(one)
                 table.add(one, source)
         for one in (one for intake in intakes for one in intake.unread()):
@@ -258,7 +258,7 @@ def _counted(encodings: Mapping[str, str], files: int) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _part(intakes: Sequence[Intake], found: Seen) -> dict[str, int] | None:
+def _part(intakes: Sequence[Intake], found: ReadCounts) -> dict[str, int] | None:
     """What was left unread because a part of the text was enough; None where all was read."""
     if not any(intake.parted for intake in intakes):
         return None
@@ -266,7 +266,7 @@ def _part(intakes: Sequence[Intake], found: Seen) -> dict[str, int] | None:
     return {"files_left": sum(len(intake.left) for intake in intakes), "bytes_left": left.bytes}
 
 
-def _part_notes(intakes: Sequence[Intake], source: str, found: Seen) -> list[str]:
+def _part_notes(intakes: Sequence[Intake], source: str, found: ReadCounts) -> list[str]:
     """A note on what was not read; none where all was."""
     part, kept = _part(intakes, found), found.fates["kept"]
     if part is None:
@@ -292,7 +292,7 @@ class _Table:
         self.writer = pq.ParquetWriter(self.path, doc.SCHEMA, compression="zstd", compression_level=1)
         return self
 
-    def add(self, one: Piece, source: str) -> None:
+    def add(self, one: FileRecord, source: str) -> None:
         self.rows.append(
             doc.doc_row(
                 one.text,

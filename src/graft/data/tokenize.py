@@ -25,8 +25,8 @@ from graft.core.store.ledger import Amount
 from graft.core.text import dialogue
 from graft.core.text.dialogue import Dialogue
 from graft.core.text.documents import SPLITS, exact_id
-from graft.core.tokens.cached_encoder import Encoder
-from graft.core.tokens.chat_template import Refused, Template
+from graft.core.tokens.cached_encoder import CachedEncoder
+from graft.core.tokens.chat_template import Template, TemplateRefusal
 from graft.core.tokens.dialogue_encoder import REFUSED, DialogueEncoder
 from graft.core.tokens.lost_text import CHARACTERS, DOCUMENTS, LostText, keeps_all, lost_notes, lost_text
 from graft.core.tokens.shard_writer import ShardWriter
@@ -116,7 +116,7 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
     dialogues = DialogueEncoder(base.tokenizer, base.marks, written, settings.count == "answers", settings.pairs)
     whole = keeps_all(base.tokenizer)
     lost: dict[str, LostText] = {}
-    writer = ShardWriter(Encoder(base.tokenizer), base.marks, dtype, labels)
+    writer = ShardWriter(CachedEncoder(base.tokenizer), base.marks, dtype, labels)
     if spoken:
         writer.dialogues = dialogues
     for source in names:
@@ -280,7 +280,7 @@ class _Refusals:
                 try:
                     for side in [one, one.worse] if one and one.rejected is not None else [one] if one else []:
                         self.written.render(side.messages, side.tools, answers=self.answers)
-                except Refused as refused:
+                except TemplateRefusal as refused:
                     return row["parents"][0], str(refused)
         return "?", "it does not say why"
 

@@ -10,7 +10,7 @@ from graft.embedded.docstrings import opening
 
 
 @dataclass(frozen=True)
-class Asked:
+class DocstringQuestion:
     """A question and its answer. name: of what is asked about, within its module. is_class: a class, not a function."""
 
     name: str
@@ -19,7 +19,7 @@ class Asked:
     answer: str
 
 
-def asked_of(content: bytes, module: str) -> Iterator[Asked]:
+def asked_of(content: bytes, module: str) -> Iterator[DocstringQuestion]:
     """One for every public function, method and class that says in its first paragraph what it is for, in file order.
 
     module: its dotted name. Left out: what is defined inside a function or under a condition. Errors: SyntaxError and
@@ -36,10 +36,10 @@ def asked_of(content: bytes, module: str) -> Iterator[Asked]:
         answer = opening(ast.get_docstring(node, clean=False) or "")
         if answer:
             question = f"What is `{module}.{name}`?" if is_class else f"What does `{module}.{name}` do?"
-            yield Asked(name, is_class, question, answer)
+            yield DocstringQuestion(name, is_class, question, answer)
 
 
-def pairs_of(asked: Iterable[Asked]) -> Iterator[tuple[Asked, str]]:
+def pairs_of(asked: Iterable[DocstringQuestion]) -> Iterator[tuple[DocstringQuestion, str]]:
     """(question with its answer, a wrong answer), from the questions of one module.
 
     Functions are taken two by two, and so are classes. Of each two one is asked about, in turn the first and the

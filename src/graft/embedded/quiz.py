@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from graft.embedded.questions import Asked, asked_of
+from graft.embedded.questions import DocstringQuestion, asked_of
 from graft.embedded.text import Embedded
 
 NAME = "embedded:quiz"
@@ -32,7 +32,7 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
             asked = list(asked_of(module.path.read_bytes(), name))
         except (SyntaxError, ValueError):  # kept in the library as an example of what is wrong
             continue
-        fresh: list[Asked] = []
+        fresh: list[DocstringQuestion] = []
         for one in asked:
             if one.answer not in known:
                 known.add(one.answer)

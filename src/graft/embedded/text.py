@@ -25,8 +25,8 @@ from typing import Any
 
 from graft.core.config.errors import UsageError, nearest
 from graft.embedded.docstrings import paragraphs, told
-from graft.embedded.questions import Asked, asked_of, pairs_of
-from graft.readers.file_record import Fields, Piece, piece
+from graft.embedded.questions import DocstringQuestion, asked_of, pairs_of
+from graft.readers.file_record import Fields, FileRecord, piece
 from graft.readers.row import from_row
 
 SCHEME = "embedded:"
@@ -136,7 +136,7 @@ class Embedded:
         """Bytes of source code in those modules that are read."""
         return sum(module.path.stat().st_size for module in self._read)
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[FileRecord]:
         """The documents; `seen` of each is the bytes of source read since the one before."""
         self.facts["versions"] = self.identity
         self.facts["missing"] = [top for top, _ in self._packages if not _origin(top)]
@@ -145,17 +145,17 @@ class Embedded:
         else:
             yield from self._code() if self.name == "embedded:code" else self._prose()
 
-    def _code(self) -> Iterator[Piece]:
+    def _code(self) -> Iterator[FileRecord]:
         for module in self._read:
             content = module.path.read_bytes()
             try:
                 text = without_docstrings(content)
             except (SyntaxError, UnicodeDecodeError, ValueError):  # kept in the library as an example of what is wrong
-                yield Piece("", module.name, len(content), len(content), "dropped: not python")
+                yield FileRecord("", module.name, len(content), len(content), "dropped: not python")
                 continue
             yield piece(text.strip() + "\n", module.name, len(content))
 
-    def _dialogues(self, *, paired: bool) -> Iterator[Piece]:
+    def _dialogues(self, *, paired: bool) -> Iterator[FileRecord]:
         """As rows of a file with these fields would be read. An answer is given once, and a name asked about once."""
         known: set[str] = set()
         self.facts["repeated_answers"] = 0
@@ -166,10 +166,10 @@ class Embedded:
             try:
                 every = list(asked_of(content, _dotted(module.name)))
             except (SyntaxError, ValueError):
-                yield Piece("", module.name, len(content), seen, "dropped: not python")
+                yield FileRecord("", module.name, len(content), seen, "dropped: not python")
                 seen = 0
                 continue
-            fresh: list[Asked] = []
+            fresh: list[DocstringQuestion] = []
             for one in every:
                 if one.answer in known or one.question in known:
                     self.facts["repeated_answers"] += 1
@@ -183,7 +183,7 @@ class Embedded:
                 yield from_row(row, Fields(), f"{module.name}#{one.name}", 0, seen)
                 seen = 0
 
-    def _prose(self) -> Iterator[Piece]:
+    def _prose(self) -> Iterator[FileRecord]:
         known: set[str] = set()
         self.facts["repeated_characters"] = 0
         seen = 0

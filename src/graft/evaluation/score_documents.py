@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from graft.models.forward.model import Model
-    from graft.models.scoring.scoring import Choice, Scored
+    from graft.models.scoring.scoring import Choice, ScoredPiece
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _build(draft: Draft, model_at: Base, tokens: Artifact, settings: Evaluate, w
         choice = choices[name]
         progress = Progress(f"evaluate {name}", choice.num_pairs)
 
-        def watched(scored: Iterator[Scored], progress: Progress = progress) -> Iterator[Scored]:
+        def watched(scored: Iterator[ScoredPiece], progress: Progress = progress) -> Iterator[ScoredPiece]:
             for one in scored:
                 progress.advance(len(one.nats_n))
                 yield one

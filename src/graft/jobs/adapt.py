@@ -15,7 +15,7 @@ from graft.core.config.plugins import Shelf
 from graft.core.config.settings import build_plugin
 from graft.core.models.base_model import Base
 from graft.core.models.context_length import check_windows
-from graft.core.stats.evaluation_size import TEST, Reading
+from graft.core.stats.evaluation_size import TEST, ScoringPlan
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.publish import check_out, put_out
 from graft.data.curate import Curate, curate
@@ -27,7 +27,7 @@ from graft.evaluation.settle_sizes import Open
 from graft.lineage.seen_text import heritage, read_before
 from graft.models.checks.find_base import find_base
 from graft.models.runtime.settle_precision import settle_precision
-from graft.readers.part import Part
+from graft.readers.part import SourcePart
 from graft.report.adaptation.budgeted import Budgeted
 from graft.report.adaptation.facts import Materials
 from graft.report.adaptation.stage import AdaptationReport, number_keys, write_adaptation_report
@@ -165,7 +165,7 @@ class Adapt:
     def demand(self, base: Sized | Base, training: Train, trainable: int) -> Demand:
         """What the job trains and scores, with `training`. trainable: tokens of the domain's training text."""
         shape = training.shape(base, trainable, next(iter(self.mixture.values())))
-        test = Reading.of(2, self.evaluate.max_tokens, TEST)  # the base and the outcome
+        test = ScoringPlan.of(2, self.evaluate.max_tokens, TEST)  # the base and the outcome
         _, readings = readings_of(training, test, shape.laid_out, len(self.sources))
         return Demand({"": [shape]}, readings, self.evaluate.split)
 
@@ -210,12 +210,12 @@ class Adapt:
         )
         return [*line, write_adaptation_report(materials, self.report, store=store)]
 
-    def part(self, kept: float, replay: float) -> Part | None:
+    def part(self, kept: float, replay: float) -> SourcePart | None:
         """How much of the general text is read; None: all of it. kept: bytes of the domain's usable text."""
         trained = longest(self.train, kept, 1 - self.replay)
         return part_for(self.general_tokens, trained, trained * replay, self.curate.split)
 
-    def _general(self, base: Base, part: Part | None, store: Store) -> Artifact:
+    def _general(self, base: Base, part: SourcePart | None, store: Store) -> Artifact:
         """The documents of the general text: of its files, or of the base."""
         paths = self.sources["general"]
         if paths == (SAMPLED,):

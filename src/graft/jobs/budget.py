@@ -17,7 +17,7 @@ from graft.core.models.base_model import Base
 from graft.core.models.context_length import check_windows
 from graft.core.process.notes import tell_notes
 from graft.core.records.evidence import read_evidence
-from graft.core.stats.evaluation_size import LINE, PILOT_LOOK, TEST, Reading
+from graft.core.stats.evaluation_size import LINE, PILOT_LOOK, TEST, ScoringPlan
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.publish import check_out, put_out
 from graft.data.tokenize import sources
@@ -194,11 +194,11 @@ class Budget:
         for name in names:
             shapes.setdefault(name, []).extend([short] * len(self.pilots.ratios))
         pilots = len(self.pilots.ratios) * len(names)
-        test = Reading.of(2, self.adapt.evaluate.max_tokens, TEST)  # base and outcome; further walks come on top
+        test = ScoringPlan.of(2, self.adapt.evaluate.max_tokens, TEST)  # base and outcome; further walks come on top
         _, readings = readings_of(final, test, shape.laid_out, len(self.sources))
         readings |= {
-            "pilot": Reading.of(pilots * (self.pilots.looks + 1), self.pilots.validation_tokens, PILOT_LOOK),
-            "line": Reading.of(self.walk_back.looks + 1, self.walk_back.max_tokens, LINE),
+            "pilot": ScoringPlan.of(pilots * (self.pilots.looks + 1), self.pilots.validation_tokens, PILOT_LOOK),
+            "line": ScoringPlan.of(self.walk_back.looks + 1, self.walk_back.max_tokens, LINE),
         }
         return Demand(shapes, readings, self.adapt.evaluate.split)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from graft.core.config.errors import UsageError
 from graft.core.models.base_model import Base
 from graft.core.models.context_length import check_windows
-from graft.core.stats.evaluation_size import TEST, Reading
+from graft.core.stats.evaluation_size import TEST, ScoringPlan
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.publish import check_out, put_out
 from graft.data.curate import Curate, curate
@@ -23,7 +23,7 @@ from graft.evaluation.settle_sizes import Open
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
 from graft.models.checks.find_base import find_base
 from graft.models.runtime.settle_precision import settle_precision
-from graft.readers.part import Part
+from graft.readers.part import SourcePart
 from graft.surgery.extend_vocabulary import Growth, extend
 from graft.training.general_text_needed import Wanted, check_wanted, kept_bytes, longest, part_for
 from graft.training.scored_text import Demand
@@ -88,7 +88,7 @@ class Extend:
         """The dotted path of every number of summary.json, known before it is there."""
         return number_keys(list(self.sources))
 
-    def part(self, kept: float, replay: float) -> Part | None:
+    def part(self, kept: float, replay: float) -> SourcePart | None:
         """How much of the general text is read; None: all of it. kept: bytes of the domain's usable text."""
         trained = longest(self.train, kept, 1 - self.replay)
         return part_for(self.general_tokens, trained, trained * replay, self.curate.split)
@@ -115,7 +115,7 @@ class Extend:
     def demand(self, base: Sized | Base, training: Train, trainable: int) -> Demand:
         """What the job trains and scores, with `training`. trainable: tokens of the domain's training text."""
         shape = training.shape(base, trainable, next(iter(self.mixture.values())))
-        test = Reading.of(3, self.evaluate.max_tokens, TEST)  # the base, and the extension before and after
+        test = ScoringPlan.of(3, self.evaluate.max_tokens, TEST)  # the base, and the extension before and after
         _, readings = readings_of(training, test, shape.laid_out, len(self.sources))
         return Demand({"": [shape]}, readings, self.evaluate.split)
 

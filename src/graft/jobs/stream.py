@@ -18,16 +18,16 @@ from graft.continual.methods.naive import Naive
 from graft.continual.methods.o_lora import OLora
 from graft.continual.methods.replay import Replay
 from graft.continual.methods.stay_close import StayClose
-from graft.continual.results import Learned, Taken
+from graft.continual.results import MethodRun, TurnResult
 from graft.continual.settings import Judge
-from graft.continual.turn import Lesson, Turn
+from graft.continual.turn import Turn, TurnPlan
 from graft.core.config.errors import UsageError, nearest
 from graft.core.config.plugin_labels import labelled
 from graft.core.config.plugins import Shelf, plugin_name
 from graft.core.config.settings import to_json
 from graft.core.models.base_model import Base
 from graft.core.models.context_length import check_windows
-from graft.core.stats.evaluation_size import LOOK, TEST, Reading, num_looks
+from graft.core.stats.evaluation_size import LOOK, TEST, ScoringPlan, num_looks
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.publish import check_out, put_out
 from graft.data.curate import Curate, curate
@@ -41,7 +41,7 @@ from graft.jobs.adapt import PAGES, STAND_IN, STAND_IN_NOTE, Outcome
 from graft.lineage.seen_text import heritage, read_before
 from graft.models.checks.find_base import find_base
 from graft.models.runtime.settle_precision import settle_precision
-from graft.readers.part import Part
+from graft.readers.part import SourcePart
 from graft.report.continual.stage import judge, stream_keys
 from graft.training.general_text_needed import Wanted, check_wanted, kept_bytes, longest, part_for
 from graft.training.measure_speed import Limit
@@ -231,12 +231,12 @@ class Stream:
         every = [shape.tokens for one in shapes.values() for shape in one]
         looks = self.train.evaluations or num_looks(sum(every) / len(every), len(self.sources))
         readings = {
-            "test": Reading.of(1 + len(every), self.evaluate.max_tokens, TEST),
-            "look": Reading.of(len(every) * (looks + 1), self.train.validation_tokens, LOOK),
+            "test": ScoringPlan.of(1 + len(every), self.evaluate.max_tokens, TEST),
+            "look": ScoringPlan.of(len(every) * (looks + 1), self.train.validation_tokens, LOOK),
         }
         return Demand(shapes, readings, self.evaluate.split)
 
-    def _lessons(self, sizes: Mapping[str, int]) -> list[tuple[Lesson, int]]:
+    def _lessons(self, sizes: Mapping[str, int]) -> list[tuple[TurnPlan, int]]:
         """Every lesson with its seed; what methods share stands here more than once."""
         return [
             (lesson, seed)
@@ -246,7 +246,7 @@ class Stream:
             if (lesson := method(self.turn(number, sizes))) is not None
         ]
 
-    def part(self, kept: Mapping[str, float]) -> Part | None:
+    def part(self, kept: Mapping[str, float]) -> SourcePart | None:
         """How much general text is read; None: all of it. kept: bytes of usable text by domain."""
         sizes = {name: max(1, round(longest(self.train, size, 1.0))) for name, size in kept.items()}
         lessons = [lesson for lesson, _ in self._lessons(sizes)]
@@ -254,9 +254,9 @@ class Stream:
         trained = sum(one.tokens or 0 for one in lessons) / max(1, len(lessons))
         return part_for(self.general_tokens, max(1.0, trained), replayed, self.curate.split)
 
-    def learn(self, label: str, method: Any, seed: int, base: Base, tokens: Artifact, store: Store) -> Learned:
+    def learn(self, label: str, method: Any, seed: int, base: Base, tokens: Artifact, store: Store) -> MethodRun:
         """Every turn of one method: the model that it leaves, and what that makes of all texts."""
-        now, found = base, Learned(label, to_json(method), seed)
+        now, found = base, MethodRun(label, to_json(method), seed)
         adapters: list[str] = []
         named = sources(tokens)
         sizes = {name: trainable_tokens(base, named[name], self.train) for name in self.turns}
@@ -271,7 +271,7 @@ class Stream:
             if (trained / "adapter").is_dir():
                 adapters.append(str(trained / "adapter"))
             seen = evaluate(now, tokens, self.evaluate, store=store)
-            found.turns.append(Taken(trained, seen, self.ask(now, store)))
+            found.turns.append(TurnResult(trained, seen, self.ask(now, store)))
         return found
 
     def ask(self, model: Base, store: Store) -> Artifact | None:
@@ -285,7 +285,7 @@ class Stream:
         tokens = tuple(self.train.tokens or sizes[name] for name in domains)
         return Turn(domains, tokens, len(self.turns), GENERAL, tuple(adapters))
 
-    def settings(self, lesson: Lesson, seed: int) -> Train:
+    def settings(self, lesson: TurnPlan, seed: int) -> Train:
         """The recipe's training as a lesson has it."""
         one = self.train
         rate = {"rewarm": one.rewarm * lesson.rate} if one.rate is None else {"rate": one.rate * lesson.rate}

@@ -23,7 +23,7 @@ from graft.jobs.adapt import PAGES, Outcome
 from graft.lineage.seen_text import Heritage, heritage
 from graft.models.checks.find_base import find_base
 from graft.models.runtime.settle_precision import settle_precision
-from graft.report.comparison.stage import Present, Shown, number_keys, present
+from graft.report.comparison.stage import ComparedText, Present, number_keys, present
 
 UNKNOWN = (
     "{side} is graft's own work, and the text it was trained on is no longer in the store: whether it has seen the "
@@ -105,7 +105,7 @@ class Versus:
         found = contrast(*pair, corpus, self.contrast, reference=reference, store=store)
         line = dict.fromkeys([one.name for one in (*docs.values(), corpus, *tokens, *seen, found)])
         every = {one.name: one for one in (*docs.values(), corpus, *tokens, *seen, found)}
-        shown = Shown(
+        shown = ComparedText(
             models=names,
             num_parameters=(bases[0].num_parameters, bases[1].num_parameters),
             paths={name: list(paths) for name, paths in self.sources.items()},

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from graft.core.config.errors import UsageError, nearest
 from graft.core.config.plugins import HOUSE
 from graft.core.store.artifact import Artifact
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.core.tokens.dialogue_encoder import REFUSED
 from graft.data.tokenize import sources
 from graft.lineage.find_documents import Named, same_text, tables
@@ -31,7 +31,7 @@ USES = {
 }
 
 
-def fate_of(one: Named, corpus: Artifact, tokens: Artifact | None, family: Family) -> dict[str, Any]:
+def fate_of(one: Named, corpus: Artifact, tokens: Artifact | None, family: LineageGraph) -> dict[str, Any]:
     """{fate, by, words, notes, overlap, kept, copies}.
 
     by: "reading", the curation step, "tokenize", or "" for what was not dropped. kept: the document whose copy it is.
@@ -58,7 +58,7 @@ def fate_of(one: Named, corpus: Artifact, tokens: Artifact | None, family: Famil
     return told
 
 
-def refused(tokens: Artifact, corpus: Artifact, family: Family) -> dict[str, set[int]]:
+def refused(tokens: Artifact, corpus: Artifact, family: LineageGraph) -> dict[str, set[int]]:
     """By source, the positions of documents that were left in the corpus and that its tokens have not."""
     held = sources(tokens)
     found: dict[str, set[int]] = {}
@@ -69,7 +69,7 @@ def refused(tokens: Artifact, corpus: Artifact, family: Family) -> dict[str, set
 
 
 def with_fate(
-    words: str, corpus: Artifact, tokens: Artifact | None, family: Family
+    words: str, corpus: Artifact, tokens: Artifact | None, family: LineageGraph
 ) -> dict[tuple[str, str], list[int]]:
     """Positions by (source, fate) of the documents that met a fate: "train", "duplicate", "exact_duplicates" ...
 
@@ -121,7 +121,7 @@ def decided_by(fate: str, corpus: Artifact) -> str:
     return step_of(fate, corpus) or "reading" if fate.startswith(MARK) else ""
 
 
-def _lost_in_reading(one: Named, corpus: Artifact, family: Family) -> bool:
+def _lost_in_reading(one: Named, corpus: Artifact, family: LineageGraph) -> bool:
     docs = family.input(corpus, f"docs {one.source}")
     if docs is None or not (docs / "docs.parquet").exists():
         return False

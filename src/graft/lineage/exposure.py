@@ -11,7 +11,7 @@ import numpy as np
 from graft.core.stats.outliers import Spikes, standing_out
 from graft.core.stats.tally import Tally
 from graft.core.tokens.token_shards import REJECTED, TokenSource
-from graft.lineage.training_runs import Leg
+from graft.lineage.training_runs import RunSegment
 from graft.packing.document_positions import Places
 from graft.packing.rows import Piece
 
@@ -34,7 +34,7 @@ class Exposure:
         return int((self.places.last_N - self.places.first_N).sum())
 
 
-def expose(leg: Leg, source: str, positions: Sequence[int]) -> Exposure | None:
+def expose(leg: RunSegment, source: str, positions: Sequence[int]) -> Exposure | None:
     """None where the run's tokens have none of these documents: a chat template refused them, or they were dropped."""
     tokens = leg.sources.get(source)
     if tokens is None:
@@ -46,7 +46,7 @@ def expose(leg: Leg, source: str, positions: Sequence[int]) -> Exposure | None:
     return Exposure(int(tokens.pairs_D[documents].sum()), int(tokens.counted_D[documents].sum()), places)
 
 
-def stretches(leg: Leg, source: str, places: Places) -> list[dict[str, Any]]:
+def stretches(leg: RunSegment, source: str, places: Places) -> list[dict[str, Any]]:
     """Each stretch with its step. Steps, rows of a step, places in a row and tokens count from 1, ends included.
 
     A token is a target to predict; the last one of a document is its end mark, where the tokenizer has one.
@@ -73,7 +73,7 @@ def stretches(leg: Leg, source: str, places: Places) -> list[dict[str, Any]]:
     return told
 
 
-def noted(leg: Leg, step: int, source: str) -> dict[str, Any]:
+def noted(leg: RunSegment, step: int, source: str) -> dict[str, Any]:
     """What the run noted of a step: mean loss of a source in nats per counted token, learning rate, gradient norm."""
     entry = leg.curve.get(step, {})
     loss = entry.get("loss", {}).get(source)
@@ -94,12 +94,12 @@ def passes(places: Places, available: int) -> list[dict[str, Any]]:
     return told
 
 
-def read_in(leg: Leg, step: int) -> list[list[Piece]]:
+def read_in(leg: RunSegment, step: int) -> list[list[Piece]]:
     """The pieces of every row of a step, which count from 1."""
     return leg.sampler.pieces(step - 1)
 
 
-def spikes(leg: Leg, rule: Spikes) -> list[dict[str, Any]]:
+def spikes(leg: RunSegment, rule: Spikes) -> list[dict[str, Any]]:
     """The steps whose loss stands out: {step, source, loss, usual, rate, norm}, in the order of steps."""
     return sorted(
         (
@@ -112,7 +112,7 @@ def spikes(leg: Leg, rule: Spikes) -> list[dict[str, Any]]:
     )
 
 
-def losses(leg: Leg) -> dict[str, list[dict[str, Any]]]:
+def losses(leg: RunSegment) -> dict[str, list[dict[str, Any]]]:
     """By source, {step, loss, rate, norm} of every step that read it."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in leg.run.facts["tokens"]}
     for step in sorted(leg.curve):
@@ -122,7 +122,7 @@ def losses(leg: Leg) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def oddities(leg: Leg, step: int) -> dict[tuple[int, int], dict[str, float]]:
+def oddities(leg: RunSegment, step: int) -> dict[tuple[int, int], dict[str, float]]:
     """Pieces of a step that look unlike those of the steps around it: {(row, piece), both from 0: what and how much}.
 
     No model is asked, and the loss of single documents was not kept: what is measured is the text. rare: bits per token

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from graft.core.config.errors import UsageError, nearest
 from graft.core.store.artifact import Artifact
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 
 COLUMNS = ("id", "position", "parents", "num_bytes", "split", "dropped", "notes")
 PLACE = re.compile(r"(\w[\w.-]*):(\d+)")
@@ -63,12 +63,12 @@ class Named:
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceDocuments:
     """One source of a corpus, without its texts."""
 
     corpus: Artifact
     source: str
-    family: Family
+    family: LineageGraph
 
     def rows(self, positions: Sequence[int] | None = None) -> list[Named]:
         """Its documents, or those at these places of it, in the order of the source."""
@@ -109,11 +109,11 @@ class Table:
         return self.rows([position for position, one in enumerate(ids) if one.startswith(beginning)])
 
 
-def tables(corpus: Artifact, family: Family) -> list[Table]:
-    return [Table(corpus, source, family) for source in corpus.facts["sources"]]
+def tables(corpus: Artifact, family: LineageGraph) -> list[SourceDocuments]:
+    return [SourceDocuments(corpus, source, family) for source in corpus.facts["sources"]]
 
 
-def locate(words: str, corpus: Artifact, family: Family) -> list[Named]:
+def locate(words: str, corpus: Artifact, family: LineageGraph) -> list[Named]:
     """The documents that `words` stand for: one, or all of a file.
 
     Errors: UsageError where there are none, with the nearest name, and where several files fit.
@@ -137,12 +137,12 @@ def locate(words: str, corpus: Artifact, family: Family) -> list[Named]:
     )
 
 
-def same_text(one: Named, corpus: Artifact, family: Family) -> list[Named]:
+def same_text(one: Named, corpus: Artifact, family: LineageGraph) -> list[Named]:
     """Every document of a corpus with the same text, in the order in which the first of them is kept."""
     return [row for table in tables(corpus, family) for row in table.with_id(one.id)]
 
 
-def kept(ids: Collection[str], corpus: Artifact, family: Family) -> list[Named]:
+def kept(ids: Collection[str], corpus: Artifact, family: LineageGraph) -> list[Named]:
     """The documents with these texts that a corpus has not dropped: one each, where copies were.
 
     Equal texts have equal ids, whatever corpus they stand in.
@@ -155,7 +155,7 @@ def kept(ids: Collection[str], corpus: Artifact, family: Family) -> list[Named]:
     return found
 
 
-def _at_place(words: str, every: Sequence[Table]) -> list[Named]:
+def _at_place(words: str, every: Sequence[SourceDocuments]) -> list[Named]:
     """Errors: UsageError for a position beyond the source's end."""
     place = PLACE.fullmatch(words)
     table = place and next((one for one in every if one.source == place[1]), None)
@@ -169,7 +169,7 @@ def _at_place(words: str, every: Sequence[Table]) -> list[Named]:
     return found
 
 
-def _of_file(words: str, every: Sequence[Table]) -> Iterator[Named]:
+def _of_file(words: str, every: Sequence[SourceDocuments]) -> Iterator[Named]:
     """Documents whose parent is `words`, or a row of the file `words`; paths may be longer or shorter than ours.
 
     Errors: UsageError where documents of several files fit.
@@ -189,7 +189,7 @@ def _of_file(words: str, every: Sequence[Table]) -> Iterator[Named]:
         )
 
 
-def _of_id(words: str, every: Sequence[Table]) -> list[Named]:
+def _of_id(words: str, every: Sequence[SourceDocuments]) -> list[Named]:
     if not ID.fullmatch(words):
         return []
     found = [row for one in every for row in one.with_id(words)]

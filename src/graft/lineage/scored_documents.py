@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from graft.core.records.evidence import Evidence, read_evidence
 from graft.core.store.artifact import Artifact
-from graft.core.store.lineage import Family
-from graft.lineage.training_runs import Leg
+from graft.core.store.lineage import LineageGraph
+from graft.lineage.training_runs import RunSegment
 
 BEFORE, AFTER = "before", "after"
 
@@ -31,7 +31,7 @@ class Sides:
         return read_evidence(self.before), read_evidence(self.after)
 
 
-def sides_of(artifact: Artifact, legs: Sequence[Leg], family: Family) -> Sides | None:
+def sides_of(artifact: Artifact, legs: Sequence[RunSegment], family: LineageGraph) -> Sides | None:
     """The comparison that an artifact is about: its own, or one whose second model is that of the first run.
 
     None where nothing was compared: of text, pilots, a run that was not evaluated.
@@ -53,7 +53,7 @@ def sides_of(artifact: Artifact, legs: Sequence[Leg], family: Family) -> Sides |
     return None
 
 
-def scored(tokens: Artifact, source: str, positions: Sequence[int], family: Family) -> Iterator[dict[str, Any]]:
+def scored(tokens: Artifact, source: str, positions: Sequence[int], family: LineageGraph) -> Iterator[dict[str, Any]]:
     """Every recorded sighting of these documents: {evidence, model, split, documents, tokens, nats_per_token}."""
     for role, one in family.children(tokens):
         path = one / f"{source}.parquet"
@@ -74,7 +74,7 @@ def scored(tokens: Artifact, source: str, positions: Sequence[int], family: Fami
         }
 
 
-def watched(leg: Leg, source: str, position: int) -> dict[str, Any]:
+def watched(leg: RunSegment, source: str, position: int) -> dict[str, Any]:
     """Whether a validation document was among those looked at while training: {looks (steps), tokens of it, of}."""
     from graft.models.scoring.scoring import choose_documents
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact, Store
-from graft.core.store.lineage import Family, made_as
+from graft.core.store.lineage import LineageGraph, made_as
 from graft.lineage.training_runs import base_of, with_model
 
 
@@ -31,7 +31,7 @@ def heritage(base: Base, store: Store) -> Heritage:
     """
     name = made_as(str(base.folder))
     root = base.folder.parent.parent if base.folder.parent.name == name else store.root
-    family = Family(root)
+    family = LineageGraph(root)
     made = family.get(name) if name else with_model(base.fingerprint(store.prints), family)
     if made is None:
         return Heritage(lost=bool(name))
@@ -70,7 +70,7 @@ def read_before(corpus: Artifact, known: Heritage, split: str = "test") -> list[
     return said
 
 
-def _line(artifact: Artifact, family: Family) -> Iterator[Artifact]:
+def _line(artifact: Artifact, family: LineageGraph) -> Iterator[Artifact]:
     """An artifact and all it was made from, as far as it is there; of a training also what made its base."""
     waiting, seen = [artifact], {artifact.name}
     while waiting:

@@ -13,12 +13,12 @@ import numpy as np
 from graft.core.config.errors import UsageError, nearest
 from graft.core.records.evidence import Evidence
 from graft.core.store.artifact import Artifact
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.core.text.token_text import locate as spell
 from graft.core.tokens.token_shards import TokenSource
-from graft.lineage.find_documents import Table
+from graft.lineage.find_documents import SourceDocuments
 from graft.lineage.scored_documents import Sides
-from graft.lineage.training_runs import Leg
+from graft.lineage.training_runs import RunSegment
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -145,7 +145,7 @@ def holders(items: Items, sides: Sides, source: str) -> tuple[dict[str, Any], li
     }, rows
 
 
-def in_text(items: Items, sides: Sides, table: Table, position: int) -> list[dict[str, Any]]:
+def in_text(items: Items, sides: Sides, table: SourceDocuments, position: int) -> list[dict[str, Any]]:
     """Where in the text of a scored document items stand, those that changed most first: {line, column, character,
     excerpt, before, after}. Lines, columns and characters count from 1; none where tokens do not spell the text."""
     old, new = (side[table.source] for side in sides.evidence)
@@ -176,7 +176,7 @@ def _place(text: str, data: bytes, begin: int, end: int) -> dict[str, Any]:
     }
 
 
-def trained_on(leg: Leg, source: str, items: Items, most: int) -> dict[str, Any]:
+def trained_on(leg: RunSegment, source: str, items: Items, most: int) -> dict[str, Any]:
     """Where a run's training text of a source holds these items, and which steps met them first.
 
     {occurrences (in training text), documents, read (as often as they were read), steps, first: `most` of
@@ -227,7 +227,7 @@ def sources_with(evidence: Mapping[str, Evidence], items: Items) -> list[str]:
     return [name for name in items.sources if len(items.starts(evidence[name].targets_N))]
 
 
-def corpus_of(sides: Sides, family: Family) -> Artifact | None:
+def corpus_of(sides: Sides, family: LineageGraph) -> Artifact | None:
     """The corpus of the text that was scored."""
     tokens = family.input(sides.after, "tokens")
     return tokens and family.input(tokens, "corpus")

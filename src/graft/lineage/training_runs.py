@@ -18,7 +18,7 @@ from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact
 from graft.core.store.code_identity import code_identity
 from graft.core.store.fingerprints import Fingerprints, Unread
-from graft.core.store.lineage import Family, made_as
+from graft.core.store.lineage import LineageGraph, made_as
 from graft.core.store.ownership import MEMORY
 from graft.core.tokens.token_shards import TokenSource
 from graft.data.tokenize import sources
@@ -36,7 +36,7 @@ TURN = re.compile(
 
 
 @dataclass(frozen=True)
-class Taken:
+class TurnOfRun:
     """A turn of a method in a stream of domains; turns count from 1."""
 
     method: str
@@ -48,7 +48,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Leg:
+class RunSegment:
     """One training run on the way to something, and everything its batches can be found again by.
 
     role: what it was on that way: "the run", "pilot", "before NAME" (it made the base of that run), "of its text", or
@@ -57,8 +57,8 @@ class Leg:
 
     run: Artifact
     role: str
-    family: Family
-    turns: tuple[Taken, ...] = ()
+    family: LineageGraph
+    turns: tuple[TurnOfRun, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -161,7 +161,7 @@ class Leg:
         return tokens
 
 
-def legs(artifact: Artifact, family: Family) -> list[Leg]:
+def legs(artifact: Artifact, family: LineageGraph) -> list[RunSegment]:
     """Every training run that went into an artifact, the one it is about first, then what came before.
 
     Of text (docs, corpus, tokens), and of what holds no training (evidence of an untouched base): the runs on it.
@@ -174,12 +174,12 @@ def legs(artifact: Artifact, family: Family) -> list[Leg]:
     return list({leg.run.name: leg for text in texts for leg in _ahead(text, family)}.values())
 
 
-def _behind(artifact: Artifact, family: Family, role: str, seen: set[str]) -> Iterator[Leg]:
+def _behind(artifact: Artifact, family: LineageGraph, role: str, seen: set[str]) -> Iterator[RunSegment]:
     if artifact.name in seen:
         return
     seen.add(artifact.name)
     if artifact.kind == "train":
-        yield Leg(artifact, role, family)
+        yield RunSegment(artifact, role, family)
         before = base_of(artifact, family)
         if before is not None:
             yield from _behind(before, family, f"before {artifact.name}", seen)
@@ -193,37 +193,37 @@ def _behind(artifact: Artifact, family: Family, role: str, seen: set[str]) -> It
             yield from _behind(one, family, side, seen)
 
 
-def turns_of(stream: Artifact) -> dict[str, tuple[Taken, ...]]:
+def turns_of(stream: Artifact) -> dict[str, tuple[TurnOfRun, ...]]:
     """The trainings of a stream by their artifact's name, in the order of methods, seeds and turns."""
-    found: dict[str, tuple[Taken, ...]] = {}
+    found: dict[str, tuple[TurnOfRun, ...]] = {}
     for role, name in stream.manifest["inputs"].items():
         if turn := TURN.fullmatch(role):
-            found[name] = (*found.get(name, ()), Taken(turn[1], int(turn[2]), int(turn[3])))
+            found[name] = (*found.get(name, ()), TurnOfRun(turn[1], int(turn[2]), int(turn[3])))
     return found
 
 
-def _of_stream(stream: Artifact, family: Family, seen: set[str]) -> Iterator[Leg]:
+def _of_stream(stream: Artifact, family: LineageGraph, seen: set[str]) -> Iterator[RunSegment]:
     """Its trainings that are there, and then what made its base."""
     runs = {name: turns for name, turns in turns_of(stream).items() if family.get(name)}
     seen |= set(runs)
     for name, turns in runs.items():
         run = family.get(name)
         if run is not None:
-            yield Leg(run, "; ".join(map(str, turns)), family, turns)
+            yield RunSegment(run, "; ".join(map(str, turns)), family, turns)
     start = family.input(stream, "start")
     if start is not None:
         yield from _behind(start, family, "before the stream", seen)
 
 
-def _ahead(text: Artifact, family: Family) -> Iterator[Leg]:
+def _ahead(text: Artifact, family: LineageGraph) -> Iterator[RunSegment]:
     for role, one in family.children(text):
         if one.kind == "train" and role == "tokens":
-            yield Leg(one, "of its text", family)
+            yield RunSegment(one, "of its text", family)
         elif one.kind in TEXTS and not role.startswith("trained on"):
             yield from _ahead(one, family)
 
 
-def base_of(run: Artifact, family: Family) -> Artifact | None:
+def base_of(run: Artifact, family: LineageGraph) -> Artifact | None:
     """The artifact whose model a run began from; None where that came from outside, or is gone.
 
     A folder that was handed over may hold another model by now, so what its mark says is held against the content.
@@ -238,7 +238,7 @@ def base_of(run: Artifact, family: Family) -> Artifact | None:
     return with_model(str(wanted), family)
 
 
-def with_model(fingerprint: str, family: Family) -> Artifact | None:
+def with_model(fingerprint: str, family: LineageGraph) -> Artifact | None:
     """The artifact that holds the model with this fingerprint, among those whose content is remembered."""
     remembered = Fingerprints(family.root / MEMORY, may_read=False)
     models = (one.parent.parent for one in sorted(family.root.glob("*-*/model/config.json")))

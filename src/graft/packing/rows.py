@@ -30,7 +30,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Stream:
+class RowOrder:
     """Documents laid end to end and cut into rows: all rows are full, and a document may go on in another row.
 
     pairs: (input, target) pairs of an epoch. filling: share of the places that no pair takes. left_out: how many

@@ -25,7 +25,7 @@ from graft.core.stats.even_sample import GOLDEN
 from graft.core.stats.random_streams import stream
 from graft.core.tokens.token_shards import TokenSource
 from graft.packing.document_positions import Places
-from graft.packing.rows import Packed, Piece, Stream
+from graft.packing.rows import Packed, Piece, RowOrder
 
 if TYPE_CHECKING:  # where rows lie is asked without torch
     from graft.packing.batch import Batch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # where rows lie is asked without torch
 CHUNK = 1 << 16  # rows whose sources are worked out together
 PACKINGS = ("stream", "whole", "pairs")
 
-Rows = Stream | Packed
+Rows = RowOrder | Packed
 
 
 class Sampler:
@@ -187,7 +187,7 @@ def rows_in(tokens: TokenSource, window: int, seed: int, packing: str = "stream"
     """The rows of a source. Errors: UsageError for an unknown packing, and where no row can be made."""
     if packing not in PACKINGS:
         raise UsageError(f'packing is "{packing}"', allowed=", ".join(PACKINGS))
-    return Stream(tokens, window, seed) if packing == "stream" else Packed(tokens, window, seed, packing == "pairs")
+    return RowOrder(tokens, window, seed) if packing == "stream" else Packed(tokens, window, seed, packing == "pairs")
 
 
 _remembered = lru_cache(maxsize=8)(rows_in)

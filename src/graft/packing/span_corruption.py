@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft.core.models.base_model import Marks
+from graft.core.models.base_model import BoundaryTokens
 from graft.core.stats.random_streams import stream
 from graft.packing.batch import Batch
 
@@ -108,7 +108,7 @@ def stack(pieces: Sequence[Corrupted], rows: Sequence[int]) -> Halves:
     return Halves(*map(torch.from_numpy, arrays))
 
 
-def halves_of(batch: Batch, noise: Noise, seed: int, sentinels: Sequence[int], marks: Marks) -> Halves:
+def halves_of(batch: Batch, noise: Noise, seed: int, sentinels: Sequence[int], marks: BoundaryTokens) -> Halves:
     """Every piece of a batch that counts, corrupted by a draw from (seed, row, which piece of the row it is)."""
     window = batch.tokens_BT.shape[1]
     weights_N, numbers = batch.weights_BT.flatten().cpu().numpy(), batch.row_B.tolist()
@@ -137,7 +137,7 @@ def pieces_of(batch: Batch, *, last: bool) -> Iterator[tuple[int, np.ndarray]]:
         yield first, np.append(piece, targets_N[stop - 1]) if last else piece
 
 
-def text_of(tokens_L: np.ndarray, marks: Marks) -> slice:
+def text_of(tokens_L: np.ndarray, marks: BoundaryTokens) -> slice:
     """Where the text of a piece is, without the marks that stand around a document."""
     marked = np.isin(tokens_L, [mark for mark in (marks.start, marks.end) if mark is not None])
     first = int(marked[:1].any())

@@ -10,7 +10,7 @@ from typing import Any
 from graft.core.config.errors import UsageError
 from graft.core.models.base_model import Base
 from graft.core.process.progress import phase
-from graft.core.stats.evaluation_size import SCORE_TO_TRAIN, TEST, Reading, documents_in
+from graft.core.stats.evaluation_size import SCORE_TO_TRAIN, TEST, ScoringPlan, documents_in
 from graft.core.store.artifact import Artifact, DryStore, NotMade, Store
 from graft.core.store.fingerprints import Unread
 from graft.jobs.adapt import Adapt
@@ -177,7 +177,7 @@ def _plain(job: Adapt | Extend | Pretrain, there: list[Artifact], complete: bool
         if not isinstance(job, Pretrain):
             return job.demand(base, training, domain)
         shape = training.shape(base, domain, 1.0)
-        _, readings = readings_of(training, Reading.of(2, None, TEST), shape.laid_out, len(sources))
+        _, readings = readings_of(training, ScoringPlan.of(2, None, TEST), shape.laid_out, len(sources))
         return Demand({"": [shape]}, {"look": readings["look"]})
 
     tokens, measured = job.train.tokens, False

@@ -17,7 +17,7 @@ from graft.training.settings import Sized, TrainingShape
 
 
 @dataclass(frozen=True)
-class Training:
+class TurnForecast:
     """One turn of one method and seed. tokens: by source, the turn's own domain first."""
 
     shape: TrainingShape
@@ -36,13 +36,13 @@ class Itinerary:
     domains: tuple[str, ...]
     seeds: int
     turns: Mapping[str, list[Mapping[str, float] | None]]
-    trainings: list[Training]
+    trainings: list[TurnForecast]
 
     @classmethod
     def of(cls, job: Stream, base: Sized | Base, trainable: Mapping[str, int]) -> Itinerary:
         """trainable: training tokens of every source. Errors: as those of the settings' own shape."""
         turns: dict[str, list[Mapping[str, float] | None]] = {}
-        trainings: dict[Any, Training] = {}
+        trainings: dict[Any, TurnForecast] = {}
         for label, method in job.labels.items():
             turns[label] = []
             for place, seed in enumerate(job.seeds):
@@ -57,7 +57,7 @@ class Itinerary:
                     shape = settings.shape(base, trainable[domain], share)
                     tokens = {name: part * shape.tokens for name, part in lesson.mixture.items()}
                     before = ("base" if lesson.fresh else before, tuple(lesson.mixture.items()), repr(settings))
-                    trainings[before] = Training(shape, tokens, len(objective_needs(settings.objective).teachers))
+                    trainings[before] = TurnForecast(shape, tokens, len(objective_needs(settings.objective).teachers))
                     turns[label] += [tokens] if place == 0 else []
         return cls(job.turns, len(job.seeds), turns, list(trainings.values()))
 

@@ -26,7 +26,7 @@ from graft.jobs.stream import GENERAL, Stream
 from graft.readers import hub
 from graft.readers.folder import kinds_of
 from graft.readers.open_compressed import COMPRESSIONS
-from graft.readers.part import Part
+from graft.readers.part import SourcePart
 from graft.synthesis.sample_base import SAMPLED
 from graft.training.general_text_needed import kept_bytes
 
@@ -92,7 +92,7 @@ def sources_of(
     return found
 
 
-def _part(job: Job, kept: Mapping[str, float], replay: float | None) -> Part | None:
+def _part(job: Job, kept: Mapping[str, float], replay: float | None) -> SourcePart | None:
     """How much general text a job reads. kept: bytes of usable text of the domains, as far as they are known."""
     if isinstance(job, Pretrain) or len(kept) < len(job.sources) - 1:
         return None
@@ -101,7 +101,7 @@ def _part(job: Job, kept: Mapping[str, float], replay: float | None) -> Part | N
     return job.part(kept["domain"], job.replay if replay is None else replay)
 
 
-def _in_part(source: SourceForecast, paths: Sequence[str], part: Part | None, job: Job) -> SourceForecast:
+def _in_part(source: SourceForecast, paths: Sequence[str], part: SourcePart | None, job: Job) -> SourceForecast:
     """The part of a source that is read."""
     if part is None or not _local(paths):
         return source

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from graft.readers.encoded import Decoding
-from graft.readers.file_record import NOT_CSV, RAGGED, SAMPLED_OUT, TWICE, UNDECODABLE, Fields, File, Piece
-from graft.readers.open_compressed import DAMAGED, ROW, Opened, TooLarge, broken_off, opened
+from graft.readers.file_record import NOT_CSV, RAGGED, SAMPLED_OUT, TWICE, UNDECODABLE, Fields, File, FileRecord
+from graft.readers.open_compressed import DAMAGED, ROW, DocumentTooLarge, Opened, broken_off, opened
 from graft.readers.row import from_row
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -45,7 +45,7 @@ class Dialect:
                     yield row
 
 
-def read(file: File, fields: Fields) -> Iterator[Piece]:
+def read(file: File, fields: Fields) -> Iterator[FileRecord]:
     """The document in every row, found as in a row of JSON (graft.readers.row); rows count from 1, without the header.
 
     A row with more or fewer cells than the header is one loss, since its text may be cut or in another column.
@@ -76,18 +76,18 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
             lost = max(0, file.size - stream.seen)
             yield broken_off(error, f"{file.name}#{number + 1}", lost, file.size)
         if left:
-            yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
+            yield FileRecord("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 
 
 def _document(
     row: list[str] | None, header: tuple[str, ...], fields: Fields, parent: str, size: int, seen: int
-) -> Piece:
+) -> FileRecord:
     if row is None:
-        return Piece("", parent, size, seen, NOT_CSV)
+        return FileRecord("", parent, size, seen, NOT_CSV)
     if len(row) != len(header):
-        return Piece("", parent, size, seen, RAGGED)
+        return FileRecord("", parent, size, seen, RAGGED)
     if header.count(fields.text) > 1:
-        return Piece("", parent, size, seen, TWICE)
+        return FileRecord("", parent, size, seen, TWICE)
     return from_row(dict(zip(header, row, strict=True)), fields, parent, size, seen)
 
 
@@ -108,7 +108,7 @@ class Lines:
         while raw := self.stream.content.readline(LONGEST):
             self.size += len(raw)
             if self.size > ROW:  # cells in quotes may hold line ends, so that a row may go on for ever
-                raise TooLarge
+                raise DocumentTooLarge
             yield from self._text(raw)
         self.ended = True
 

@@ -57,7 +57,7 @@ class Fields:
 
 
 @dataclass(frozen=True)
-class Piece:
+class FileRecord:
     """One document or one loss.
 
     parent: "path" or "path#row", rows and lines from 1.
@@ -88,7 +88,7 @@ def clean(text: str) -> str:
     return text
 
 
-def piece(text: str, parent: str, seen: int) -> Piece:
+def piece(text: str, parent: str, seen: int) -> FileRecord:
     """A document from text as it was found, made `clean`.
 
     Not usable, and marked so: nothing but white space; a NUL (binary) or half a surrogate pair (no UTF-8 has it).
@@ -96,10 +96,10 @@ def piece(text: str, parent: str, seen: int) -> Piece:
     text = clean(text)
     num_bytes = len(text.encode("utf-8", "surrogatepass"))
     if "\0" in text or (num_bytes > len(text) and has_surrogate(text)):
-        return Piece("", parent, num_bytes, seen, UNDECODABLE)
+        return FileRecord("", parent, num_bytes, seen, UNDECODABLE)
     if not text.strip():
-        return Piece("", parent, num_bytes, seen, EMPTY)
-    return Piece(text, parent, num_bytes, seen)
+        return FileRecord("", parent, num_bytes, seen, EMPTY)
+    return FileRecord(text, parent, num_bytes, seen)
 
 
 def has_surrogate(text: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from graft.core.config.errors import GraftError, UsageError
 from graft.core.store import ownership as mark
-from graft.readers.file_record import NO_MEMORY, UNDECODABLE, Fields, File, Piece
+from graft.readers.file_record import NO_MEMORY, UNDECODABLE, Fields, File, FileRecord
 from graft.readers.open_compressed import COMPRESSIONS
 
 READERS = {
@@ -52,7 +52,7 @@ def listing(path: Path, prefix: str = "") -> Listing:
     return found
 
 
-def read(file: File, fields: Fields) -> Iterator[Piece]:
+def read(file: File, fields: Fields) -> Iterator[FileRecord]:
     """The pieces of a file, by the reader of its suffix. Where a reader fails, the rest of the file is one loss."""
     seen, reader = 0, importlib.import_module(reader_of(file.suffix))
     try:
@@ -64,7 +64,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
     except Exception as error:  # parsers of all formats, on files that are made to break them
         reason = NO_MEMORY if isinstance(error, MemoryError) else UNDECODABLE
         hint = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        yield Piece("", f"{file.name}#rest", max(0, file.size - seen), file.size, reason, hint=hint)
+        yield FileRecord("", f"{file.name}#rest", max(0, file.size - seen), file.size, reason, hint=hint)
 
 
 def reader_of(suffix: str) -> str:

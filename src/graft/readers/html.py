@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import UTF_8, Decoding
-from graft.readers.file_record import EMPTY, MARKUP, UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.file_record import EMPTY, MARKUP, UNDECODABLE, Fields, File, FileRecord, piece
 from graft.readers.open_compressed import DAMAGED, ROW, broken_off, opened
 
 DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]+)""", re.IGNORECASE)
@@ -19,7 +19,7 @@ QUOTED, LONG_TAG = re.compile(r"=\s*(\"[^\"]*\"|'[^']*')"), re.compile(r"<[A-Za-
 LATIN_1 = ("iso-8859-1", "latin-1", "latin1", "ascii", "us-ascii")
 
 
-def read(file: File, fields: Fields) -> Iterator[Piece]:
+def read(file: File, fields: Fields) -> Iterator[FileRecord]:
     """The main text as trafilatura finds it, without comments; of `fields` only the encoding is looked at."""
     decoding = Decoding(fields.encoding)
     with opened(file.path, fields.encoding) as stream:
@@ -31,16 +31,16 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
     try:
         page = content.decode() if stream.wide else decode(content, decoding)
     except (UnicodeDecodeError, LookupError):
-        yield Piece("", file.name, len(content), file.size, UNDECODABLE, hint=decoding.hint)
+        yield FileRecord("", file.name, len(content), file.size, UNDECODABLE, hint=decoding.hint)
         return
     if "\0" in page:
-        yield Piece("", file.name, len(content), file.size, UNDECODABLE)
+        yield FileRecord("", file.name, len(content), file.size, UNDECODABLE)
         return
     if LONG_TAG.search(QUOTED.sub("", page)):
-        yield Piece("", file.name, len(content), file.size, MARKUP)
+        yield FileRecord("", file.name, len(content), file.size, MARKUP)
         return
     text = main_text(page)
-    found = piece(text, file.name, file.size) if text else Piece("", file.name, len(content), file.size, EMPTY)
+    found = piece(text, file.name, file.size) if text else FileRecord("", file.name, len(content), file.size, EMPTY)
     yield replace(found, encoding=stream.wide or decoding.label)
 
 

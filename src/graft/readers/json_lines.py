@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding
-from graft.readers.file_record import NOT_JSON, SAMPLED_OUT, TOO_LARGE, UNDECODABLE, Fields, File, Piece
+from graft.readers.file_record import NOT_JSON, SAMPLED_OUT, TOO_LARGE, UNDECODABLE, Fields, File, FileRecord
 from graft.readers.open_compressed import DAMAGED, ROW, broken_off, opened
 from graft.readers.row import from_row
 
 UTF8_BOM = b"\xef\xbb\xbf"
 
 
-def read(file: File, fields: Fields) -> Iterator[Piece]:
+def read(file: File, fields: Fields) -> Iterator[FileRecord]:
     """The document in every line; blank lines are no rows. Where compression
     breaks off, the rest of the file is one loss, of as many bytes as were not read from disk. Of rows that a part of
     the file leaves out there is one piece, the last."""
@@ -28,7 +28,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
         try:
             for number, line in enumerate(stream.lines(ROW), 1):
                 if isinstance(line, int):
-                    yield Piece("", f"{file.name}#{number}", line, stream.seen, TOO_LARGE)
+                    yield FileRecord("", f"{file.name}#{number}", line, stream.seen, TOO_LARGE)
                     continue
                 if number == 1 and line.startswith(UTF8_BOM):
                     line = line[len(UTF8_BOM) :]
@@ -43,19 +43,19 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
         except DAMAGED as error:
             yield broken_off(error, f"{file.name}#{number + 1}", max(0, file.size - stream.seen), file.size)
         if left:
-            yield Piece("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
+            yield FileRecord("", f"{file.name}#others", left, file.size, SAMPLED_OUT)
 
 
 def from_line(
     line: bytes, fields: Fields, parent: str, seen: int, decoding: Decoding, more: Callable[[], bytes] = bytes
-) -> Piece:
+) -> FileRecord:
     """The piece in one line of JSON. more: gives what follows the line in its file."""
     try:
         text = decoding.text(line, more)
     except UnicodeDecodeError:
-        return Piece("", parent, len(line), seen, UNDECODABLE, hint=decoding.hint)
+        return FileRecord("", parent, len(line), seen, UNDECODABLE, hint=decoding.hint)
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):
-        return Piece("", parent, len(line), seen, NOT_JSON)
+        return FileRecord("", parent, len(line), seen, NOT_JSON)
     return from_row(row, fields, parent, len(line), seen)

@@ -10,7 +10,7 @@ from typing import Any
 
 from graft.readers import json_lines
 from graft.readers.encoded import Decoding
-from graft.readers.file_record import NOT_JSON, UNDECODABLE, Fields, File, Piece
+from graft.readers.file_record import NOT_JSON, UNDECODABLE, Fields, File, FileRecord
 from graft.readers.open_compressed import DAMAGED, ROW, Opened, broken_off, opened
 from graft.readers.row import from_row
 
@@ -18,7 +18,7 @@ CHUNK = 1 << 20
 SPACE = " \t\r\n"
 
 
-def read(file: File, fields: Fields) -> Iterator[Piece]:
+def read(file: File, fields: Fields) -> Iterator[FileRecord]:
     """The document in every object; which of the three layouts it is shows in the first characters."""
     layout = _layout(file, fields)
     if layout == "lines":
@@ -60,7 +60,7 @@ def _layout(file: File, fields: Fields) -> str:
     return "lines"
 
 
-def _array(file: File, fields: Fields, stream: Opened, decoding: Decoding) -> Iterator[Piece]:
+def _array(file: File, fields: Fields, stream: Opened, decoding: Decoding) -> Iterator[FileRecord]:
     """Elements one by one, without ever holding the whole array; what follows a broken element is one loss."""
     text = _Window(stream, decoding)
     number = 0
@@ -82,7 +82,7 @@ def _array(file: File, fields: Fields, stream: Opened, decoding: Decoding) -> It
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         dropped = UNDECODABLE if isinstance(error, UnicodeDecodeError) else NOT_JSON
         rest = text.remaining()
-        yield Piece("", f"{file.name}#{max(1, number)}", rest, file.size, dropped, hint=decoding.hint)
+        yield FileRecord("", f"{file.name}#{max(1, number)}", rest, file.size, dropped, hint=decoding.hint)
 
 
 class _Window:

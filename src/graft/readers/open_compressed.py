@@ -18,7 +18,7 @@ import zstandard
 from graft.core.config.errors import UsageError
 from graft.core.config.regular_file import require_file
 from graft.readers.encoded import wide_encoding
-from graft.readers.file_record import EXPANDS, TOO_LARGE, UNDECODABLE, Piece
+from graft.readers.file_record import EXPANDS, TOO_LARGE, UNDECODABLE, FileRecord
 
 
 class NotText(Exception):
@@ -29,13 +29,13 @@ class Expands(Exception):
     """What reading raises where a compressed file gives more than text that was compressed can."""
 
 
-class TooLarge(Exception):
+class DocumentTooLarge(Exception):
     """What reading raises where one document is larger than a reader takes."""
 
 
 COMPRESSIONS = (".gz", ".zst")
 # What reading a broken file raises, or one that was made to take all memory.
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, NotText, Expands, TooLarge)
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, NotText, Expands, DocumentTooLarge)
 CHUNK = 1 << 16
 PACKED_CHUNK = 1 << 13  # of Zstandard: three bytes may stand for 128 kB, and all that a chunk gives comes at once
 # A compressed file may give MOST bytes, and beyond them so many times its own: real text gives 2 to 20 times, and what
@@ -70,7 +70,7 @@ class Opened:
         """All that is left of it. Raises: TooLarge where it is more than `most` bytes."""
         found = self.content.read(most + 1)
         if len(found) > most:
-            raise TooLarge
+            raise DocumentTooLarge
         return found
 
     def lines(self, most: int) -> Iterator[bytes | int]:
@@ -114,12 +114,12 @@ def opened(path: Path, encoding: str = "") -> Generator[Opened]:
         yield Opened(raw, io.BufferedReader(_Transcoded(content, wide), CHUNK) if wide else content, wide)
 
 
-def broken_off(error: Exception, parent: str, num_bytes: int, size: int) -> Piece:
+def broken_off(error: Exception, parent: str, num_bytes: int, size: int) -> FileRecord:
     """The loss of what one of DAMAGED stood in the way of. size: of the file, all of which counts as read."""
-    if isinstance(error, Expands | TooLarge):
-        return Piece("", parent, num_bytes, size, EXPANDS if isinstance(error, Expands) else TOO_LARGE)
+    if isinstance(error, Expands | DocumentTooLarge):
+        return FileRecord("", parent, num_bytes, size, EXPANDS if isinstance(error, Expands) else TOO_LARGE)
     hint = f"the file is damaged, and is not read from here on: {type(error).__name__} {error}"[:200].strip()
-    return Piece("", parent, num_bytes, size, UNDECODABLE, hint=hint)
+    return FileRecord("", parent, num_bytes, size, UNDECODABLE, hint=hint)
 
 
 def _unpacked(path: Path, raw: io.BufferedReader) -> io.BufferedReader:

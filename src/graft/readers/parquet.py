@@ -10,7 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from graft.readers import dialogue
-from graft.readers.file_record import EXPANDS, NO_FIELD, NOT_TEXT, SAMPLED_OUT, UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.file_record import (
+    EXPANDS,
+    NO_FIELD,
+    NOT_TEXT,
+    SAMPLED_OUT,
+    UNDECODABLE,
+    Fields,
+    File,
+    FileRecord,
+    piece,
+)
 from graft.readers.row import from_row
 
 BATCH_ROWS, BATCH_BYTES = 8192, 1 << 28
@@ -19,14 +29,14 @@ MOST_ROWS, ROWS_PER_BYTE = 10_000, 20
 MOST_BYTES, TIMES = 1 << 26, 200
 
 
-def read(file: File, fields: Fields) -> Iterator[Piece]:
+def read(file: File, fields: Fields) -> Iterator[FileRecord]:
     """The document in every row, in the file's order; rows that a part leaves out are one piece at the end."""
     number = 0
     try:
         with file.path.open("rb") as raw, pq.ParquetFile(raw) as table:
             columns, total = table.schema_arrow.names, table.metadata.num_rows
             if _expands(table.metadata, file.size):
-                yield Piece("", file.name, file.size, file.size, EXPANDS)
+                yield FileRecord("", file.name, file.size, file.size, EXPANDS)
                 return
             wanted = _wanted(columns, fields)
             if fields.text in columns and not _is_text(table.schema_arrow.field(fields.text).type):
@@ -35,7 +45,9 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                 reason = NO_FIELD
             if not wanted:
                 for number in range(1, total + 1):
-                    yield Piece("", f"{file.name}#{number}", 0, _share(file, number, total), reason, tuple(columns))
+                    yield FileRecord(
+                        "", f"{file.name}#{number}", 0, _share(file, number, total), reason, tuple(columns)
+                    )
                 return
             passed = 0
             for batch in table.iter_batches(_batch_rows(table.metadata), columns=wanted):
@@ -48,11 +60,11 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
                     yield replace(found, fields=tuple(columns)) if found.fields else found
             if file.every > 1:
                 left = passed - len(range(file.first, passed, file.every))
-                yield Piece("", f"{file.name}#others", _share(file, left, passed), file.size, SAMPLED_OUT)
+                yield FileRecord("", f"{file.name}#others", _share(file, left, passed), file.size, SAMPLED_OUT)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         rest = file.size - _share(file, number, number + 1)
         hint = f"the file is damaged, and its rows from here on are not read: {str(error).splitlines()[0][:150]}"
-        yield Piece("", f"{file.name}#{number + 1}", rest, file.size, UNDECODABLE, hint=hint)
+        yield FileRecord("", f"{file.name}#{number + 1}", rest, file.size, UNDECODABLE, hint=hint)
 
 
 def _expands(metadata: pq.FileMetaData, size: int) -> bool:
@@ -95,10 +107,10 @@ def _rows(batch: Any, wanted: list[str], fields: Fields) -> Iterator[Any]:
     return (value.as_py() for value in batch.column(0)) if wanted == [fields.text] else iter(batch.to_pylist())
 
 
-def _document(row: Any, fields: Fields, parent: str, seen: int) -> Piece:
+def _document(row: Any, fields: Fields, parent: str, seen: int) -> FileRecord:
     if isinstance(row, dict):
         return from_row(row, fields, parent, 0, seen)
-    return piece(row, parent, seen) if row is not None else Piece("", parent, 0, seen, NO_FIELD)
+    return piece(row, parent, seen) if row is not None else FileRecord("", parent, 0, seen, NO_FIELD)
 
 
 def _share(file: File, number: int, total: int) -> int:

@@ -19,7 +19,7 @@ AT_MOST = 8  # times the bytes asked for, where documents are so long that too f
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """How much of a text is wanted: about so many bytes of it, and at least so many documents, drawn by a seed."""
 
     num_bytes: int

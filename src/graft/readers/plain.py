@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graft.readers.encoded import Decoding, without_cut
-from graft.readers.file_record import UNDECODABLE, Fields, File, Piece, piece
+from graft.readers.file_record import UNDECODABLE, Fields, File, FileRecord, piece
 from graft.readers.open_compressed import DAMAGED, PACKED_DOCUMENT, broken_off, opened
 
 
-def read(file: File, fields: Fields) -> Iterator[Piece]:
+def read(file: File, fields: Fields) -> Iterator[FileRecord]:
     """The file's text; of `fields` only the encoding is looked at."""
     decoding = Decoding(fields.encoding)
     with opened(file.path, fields.encoding) as stream:
@@ -27,7 +27,7 @@ def read(file: File, fields: Fields) -> Iterator[Piece]:
     try:
         text = decoding.text(content if whole else without_cut(content))
     except UnicodeDecodeError:
-        yield Piece("", file.name, len(content), seen, UNDECODABLE, hint=decoding.hint)
+        yield FileRecord("", file.name, len(content), seen, UNDECODABLE, hint=decoding.hint)
         return
     found = piece(text, file.name, file.size if whole else seen)
     encoding = stream.wide or decoding.label

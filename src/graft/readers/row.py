@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from graft.core.text.dialogue import NOTE
 from graft.readers.dialogue import dialogue_in
-from graft.readers.file_record import NO_FIELD, NOT_TEXT, Fields, Piece, has_surrogate, piece
+from graft.readers.file_record import NO_FIELD, NOT_TEXT, Fields, FileRecord, has_surrogate, piece
 
 
-def from_row(row: object, fields: Fields, parent: str, raw_bytes: int, seen: int) -> Piece:
+def from_row(row: object, fields: Fields, parent: str, raw_bytes: int, seen: int) -> FileRecord:
     """The document of a row, or why there is none. raw_bytes: what the row took, for a loss without a text."""
     if not isinstance(row, dict):
-        return Piece("", parent, raw_bytes, seen, NO_FIELD)
+        return FileRecord("", parent, raw_bytes, seen, NO_FIELD)
     row = cast("dict[str, Any]", row)
     text, notes = row.get(fields.text), dict[str, Any]()
     if text is None or text == "":
@@ -23,13 +23,13 @@ def from_row(row: object, fields: Fields, parent: str, raw_bytes: int, seen: int
         if spoken is None and text == "":
             return piece(text, parent, seen)
         if spoken is None:
-            return Piece("", parent, raw_bytes, seen, NO_FIELD, fields=tuple(map(str, row)))
+            return FileRecord("", parent, raw_bytes, seen, NO_FIELD, fields=tuple(map(str, row)))
         if isinstance(spoken, str):
-            return Piece("", parent, raw_bytes, seen, spoken)
+            return FileRecord("", parent, raw_bytes, seen, spoken)
         text = spoken.text
         notes[NOTE] = spoken.note
     if not isinstance(text, str):
-        return Piece("", parent, raw_bytes, seen, NOT_TEXT)
+        return FileRecord("", parent, raw_bytes, seen, NOT_TEXT)
     found = piece(text, parent, seen)
     assert NOTE not in notes or found.dropped or found.text == text, "the stretches of turns would be off"
     label = label_in(row, fields.label)

@@ -18,7 +18,7 @@ from graft.readers.file_record import (
     SAMPLED_OUT,
     TOO_LARGE,
     UNREAD_KIND,
-    Piece,
+    FileRecord,
 )
 
 MARK = "dropped: "
@@ -32,7 +32,7 @@ TO_DO = {
 }
 
 
-class Seen:
+class ReadCounts:
     """Counts of pieces by fate; of the losses the first place of each, and what may help."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Seen:
         self.hints: dict[str, str] = {}
         self.noted: Counter[str] = Counter()  # documents with such an entry in their notes
 
-    def count(self, one: Piece) -> None:
+    def count(self, one: FileRecord) -> None:
         fate = one.dropped or "kept"
         self.fates[fate] = self.fates.get(fate, Amount()) + Amount(1, one.num_bytes)
         if one.dropped:

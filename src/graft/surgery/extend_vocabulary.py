@@ -17,9 +17,9 @@ from graft.core.models.named_tokens import named_ids
 from graft.core.models.weight_files import read_json
 from graft.core.process.progress import Progress
 from graft.core.store.artifact import Artifact, Draft, Store, digest
-from graft.core.tokens.bpe_merges import Learned, count_words, learn
+from graft.core.tokens.bpe_merges import LearnedMerges, count_words, learn
 from graft.core.tokens.bpe_spelling import Spelling, with_merges
-from graft.core.tokens.cached_encoder import Encoder
+from graft.core.tokens.cached_encoder import CachedEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -104,7 +104,7 @@ def _build(draft: Draft, base: Base, corpus: Artifact, settings: Growth) -> None
     }
 
 
-def _learn(base: Base, corpus: Artifact, settings: Growth, known: Spelling) -> Learned:
+def _learn(base: Base, corpus: Artifact, settings: Growth, known: Spelling) -> LearnedMerges:
     """Errors: UsageError where nothing is frequent enough."""
     progress = Progress("counting words", corpus.ledger.fates[settings.source]["train"].bytes)
 
@@ -156,7 +156,7 @@ def _old_texts(base: Base, corpus: Artifact) -> list[list[int]]:
 
 
 def _write_model(
-    base: Base, folder: Path, texts: Sequence[list[int]], learned: Learned, settings: Growth
+    base: Base, folder: Path, texts: Sequence[list[int]], learned: LearnedMerges, settings: Growth
 ) -> dict[str, Any]:
     """Save the grown model, read it back, and compare it with the base. Errors: FaultError where old tokens differ."""
     import torch
@@ -258,7 +258,7 @@ def _fertility(corpus: Artifact, source: str, old: Tokenizer, new: Tokenizer) ->
     num_bytes, num_words = sum(len(text.encode()) for text in texts), sum(len(text.split()) for text in texts)
     found: dict[str, Any] = {"documents": len(texts), "bytes": num_bytes, "words": num_words}
     for name, tokenizer in (("before", old), ("after", new)):
-        tokens = len(Encoder(tokenizer).encode(texts).ids)
+        tokens = len(CachedEncoder(tokenizer).encode(texts).ids)
         found[name] = {
             "tokens": tokens,
             "tokens_per_byte": tokens / num_bytes if num_bytes else None,

@@ -20,7 +20,7 @@ from graft.core.process.precision import Precision, computed
 from graft.core.store.artifact import Artifact, Draft, Store
 from graft.core.store.ledger import Amount
 from graft.core.text import documents as doc
-from graft.core.tokens.cached_encoder import Encoder
+from graft.core.tokens.cached_encoder import CachedEncoder
 from graft.core.tokens.decoding import sound_text, text_tokens
 from graft.data.ingest import TABLE
 from graft.models.runtime.settle_precision import settle_here
@@ -232,7 +232,7 @@ def _write(draft: Draft, base: Base, settings: Recall, source: str, start: int) 
     draws, account = _draws(draft.path, base, settings, start), Account()
     fates, first_lost = {"kept": Amount()}, dict[str, str]()
     base.tokenizer.encode_special_tokens = True
-    words = Encoder(base.tokenizer)
+    words = CachedEncoder(base.tokenizer)
     with pq.ParquetWriter(draft / TABLE, doc.SCHEMA, compression="zstd", compression_level=1) as writer:
         for documents in draws.groups(f"sampling {source}"):
             texts = [_text(document, base, account) for document in documents]
@@ -274,7 +274,9 @@ def _text(document: Document, base: Base, account: Account) -> str:
     return text
 
 
-def _compare(documents: list[Document], texts: list[str], words: Encoder, end: int | None, account: Account) -> None:
+def _compare(
+    documents: list[Document], texts: list[str], words: CachedEncoder, end: int | None, account: Account
+) -> None:
     """Counts the texts that the tokenizer reads as other tokens than were drawn, up to where they are text."""
     read = words.encode(texts)
     stops = np.cumsum(read.length_D)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from graft.core.models.base_model import Base, Marks
+from graft.core.models.base_model import Base, BoundaryTokens
 from graft.core.tokens.token_shards import TokenSource
 from graft.packing.batch import Batch
 from graft.packing.sampler import rows_of
@@ -39,7 +39,7 @@ class Start:
         return self.base.tokenizer
 
     @property
-    def marks(self) -> Marks:
+    def marks(self) -> BoundaryTokens:
         return self.base.marks
 
     def rows(self, source: str, numbers: Sequence[int]) -> Batch:

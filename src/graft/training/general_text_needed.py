@@ -6,10 +6,10 @@ import math
 from typing import Literal
 
 from graft.core.config.errors import UsageError
-from graft.core.stats.evaluation_size import LOOK, TEST, WANTED, Reading, num_looks, settle
+from graft.core.stats.evaluation_size import LOOK, TEST, WANTED, ScoringPlan, num_looks, settle
 from graft.core.store.artifact import Artifact
 from graft.core.text.split import Split
-from graft.readers.part import Part
+from graft.readers.part import SourcePart
 from graft.training.settings import PASSES, Train
 
 Wanted = int | Literal["auto", "all"]  # tokens of general text that a job reads
@@ -35,7 +35,7 @@ def longest(training: Train, kept: float, share: float) -> float:
     return (PASSES if training.minutes is not None else 1.0) * kept / 3 / share
 
 
-def part_for(wanted: Wanted, trained: float, replayed: float, split: Split) -> Part | None:
+def part_for(wanted: Wanted, trained: float, replayed: float, split: Split) -> SourcePart | None:
     """What is read of the general text of a job; None: all of it.
 
     trained: tokens, at most; replayed: those of them that are general text. The bytes are a power of two, so that jobs
@@ -45,10 +45,10 @@ def part_for(wanted: Wanted, trained: float, replayed: float, split: Split) -> P
         return None
     if wanted == "auto":
         looks = num_looks(trained, 2)
-        limits = settle(trained, 2, {"test": Reading(2, *TEST), "look": Reading(looks + 1, *LOOK)})
+        limits = settle(trained, 2, {"test": ScoringPlan(2, *TEST), "look": ScoringPlan(looks + 1, *LOOK)})
         held_out = max(limits["test"] / split.test, limits["look"] / split.validation)
         tokens = SLACK * max(replayed / (1 - split.test - split.validation), held_out)
     else:
         tokens = float(wanted)
     num_bytes = 1 << math.ceil(math.log2(tokens * BYTES_PER_TOKEN))
-    return Part(num_bytes, math.ceil(WANTED / split.test))
+    return SourcePart(num_bytes, math.ceil(WANTED / split.test))

@@ -16,7 +16,7 @@ from graft.training.lr_range import Point, RangeTest
 from graft.training.training_run import Training
 
 if TYPE_CHECKING:
-    from graft.training.run import Run
+    from graft.training.run import TrainingRun
 
 
 def range_test(
@@ -74,7 +74,7 @@ def _build(draft: Draft, training: Training, settings: RangeTest, rates: list[fl
     }
 
 
-def _points(run: Run, rates: list[float]) -> list[Point]:
+def _points(run: TrainingRun, rates: list[float]) -> list[Point]:
     """One point per rate, until the loss is no number: the batch of step k tells what steps 0 .. k - 1 have done.
 
     The base draws the dropout of that step in one process. Several read whole batches for it, each with the same draws.

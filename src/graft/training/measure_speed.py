@@ -26,7 +26,7 @@ from graft.training.scored_text import Demand, Scoring
 from graft.training.training_run import Training
 
 if TYPE_CHECKING:
-    from graft.training.run import Run
+    from graft.training.run import TrainingRun
 
 STEPS, STEP_SECONDS = 4, 6.0  # of each batch size, the first left out; no further one after so many seconds
 SCORE_SECONDS = 4.0  # of scoring, the first rows left out
@@ -237,7 +237,7 @@ def in_words(facts: Mapping[str, Any], limit: Limit) -> str:
     )
 
 
-def _step_seconds(run: Run, training: Training, rows: int) -> float:
+def _step_seconds(run: TrainingRun, training: Training, rows: int) -> float:
     """Median seconds of an optimiser step with so many rows; the first step, which warms everything up, is left out."""
     from graft.packing.sampler import Sampler
     from graft.training.loop import run as steps

@@ -78,7 +78,7 @@ class Watch:
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """Everything a run is made of. Its state on disk is the step number, the weights, the optimiser and the curve."""
 
     folder: Path

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from graft.core.process.notes import tell_notes
 from graft.core.process.precision import Precision
-from graft.core.stats.evaluation_size import SCORE_TO_TRAIN, Reading, in_words, scored_tokens, settle
+from graft.core.stats.evaluation_size import SCORE_TO_TRAIN, ScoringPlan, in_words, scored_tokens, settle
 from graft.core.store.artifact import Artifact
 from graft.core.tokens.token_shards import TokenSource
 from graft.data.tokenize import sources
@@ -36,7 +36,7 @@ class Demand:
     """What a job trains and scores. shapes: of all trainings, by kind; split: which text the reading "test" is of."""
 
     shapes: Mapping[str, Sequence[TrainingShape]]
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, ScoringPlan]
     split: str = "test"
 
     @property

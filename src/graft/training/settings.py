@@ -12,7 +12,7 @@ from graft.core.config.plugins import Shelf
 from graft.core.config.settings import check_choices
 from graft.core.models.base_model import Base
 from graft.core.process.precision import Precision
-from graft.core.stats.evaluation_size import LOOK, TEST, Reading, num_looks, settle
+from graft.core.stats.evaluation_size import LOOK, TEST, ScoringPlan, num_looks, settle
 from graft.core.tokens.token_shards import TokenSource
 from graft.training.decay_branch import DecayNow
 from graft.training.lr_range import RangeTest
@@ -131,7 +131,7 @@ class Train:
 
     def looking(self, shape: TrainingShape, num_sources: int) -> Train:
         """These settings with the looks at validation text settled, as an adaptation of this shape settles them."""
-        looks, readings = readings_of(self, Reading.of(2, None, TEST), shape.laid_out, num_sources)
+        looks, readings = readings_of(self, ScoringPlan.of(2, None, TEST), shape.laid_out, num_sources)
         limits = settle(shape.laid_out, num_sources, readings)
         return replace(self, evaluations=looks, validation_tokens=limits["look"])
 
@@ -188,10 +188,12 @@ def most_tokens(settings: Train, domain_tokens: int, domain_share: float) -> int
     return settings.tokens or max(1, round(PASSES * domain_tokens / domain_share))
 
 
-def readings_of(training: Train, test: Reading, tokens: int, num_sources: int) -> tuple[int, dict[str, Reading]]:
+def readings_of(
+    training: Train, test: ScoringPlan, tokens: int, num_sources: int
+) -> tuple[int, dict[str, ScoringPlan]]:
     """(looks after the first, what is read) of a job with one training of so many tokens and `test` beside it."""
     looks = training.evaluations or num_looks(tokens, num_sources)
-    return looks, {"test": test, "look": Reading.of(looks + 1, training.validation_tokens, LOOK)}
+    return looks, {"test": test, "look": ScoringPlan.of(looks + 1, training.validation_tokens, LOOK)}
 
 
 class Sized(Protocol):

@@ -12,7 +12,7 @@ from graft.core.config.errors import UsageError
 from graft.core.config.settings import to_json
 from graft.core.models.base_model import Base
 from graft.core.process.processes import num_ranks
-from graft.core.stats.evaluation_size import TEST, Reading
+from graft.core.stats.evaluation_size import TEST, ScoringPlan
 from graft.core.store.artifact import Artifact, Store, digest
 from graft.data.tokenize import sources
 from graft.models.runtime.settle_precision import settle_precision
@@ -134,7 +134,7 @@ def _within_minutes(
 
     def demand(count: int) -> Demand:
         shape = replace(settings, tokens=count, minutes=None).shape(base, trainable, share)
-        looks, readings = readings_of(settings, Reading.of(2, None, TEST), shape.laid_out, len(sources(tokens)))
+        looks, readings = readings_of(settings, ScoringPlan.of(2, None, TEST), shape.laid_out, len(sources(tokens)))
         return Demand({"": [shape]}, {"look": replace(readings["look"], times=looks + 1)})
 
     known_by = {"train": to_json(settings), "mixture": dict(mixture)}

@@ -26,7 +26,7 @@ from graft.training.settings import Train, TrainingShape, peak_rate
 if TYPE_CHECKING:
     from graft.models.forward.model import Model
     from graft.packing.sampler import Sampler
-    from graft.training.run import Run
+    from graft.training.run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Training:
             f"{config['eos_token_id']}, and was {named}"
         ]
 
-    def notes_for_next(self, run: Run) -> dict[str, Any]:
+    def notes_for_next(self, run: TrainingRun) -> dict[str, Any]:
         """What a training that starts from the outcome wants to know: the rate it stopped at, and the peak of the
         pre-training, which an automatic rate is a share of."""
         before = self.notes_from_base
@@ -103,12 +103,12 @@ class Training:
         """What is handed on of how the base was trained; it lies beside the weights and is no part of them."""
         return {"peak_lr": peak_rate(self.base), "tokens": int(self.base.training_notes.get("tokens") or 0)}
 
-    def open(self, folder: Path) -> tuple[Run, list[str]]:
+    def open(self, folder: Path) -> tuple[TrainingRun, list[str]]:
         """The run at its beginning, which keeps its checkpoints in `folder`, and notes on how it computes."""
         from graft.packing.sampler import Sampler
         from graft.training.contract import Start
         from graft.training.loop import Pace
-        from graft.training.run import Run, Watch, adamw, due_steps, forget_peak
+        from graft.training.run import TrainingRun, Watch, adamw, due_steps, forget_peak
         from graft.training.teacher_top_k import Kept, Shortlists
 
         base, tokens, mixture, settings, shape = self.base, self.tokens, self.mixture, self.settings, self.shape
@@ -139,7 +139,7 @@ class Training:
             opener.notes[few] = None
         tell_notes(opener.notes)
         model.hf.train()
-        return Run(
+        return TrainingRun(
             folder=folder,
             base=base,
             model=model,

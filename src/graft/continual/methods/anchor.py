@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from graft.continual.turn import Lesson, Turn
+from graft.continual.turn import Turn, TurnPlan
 from graft.core.config.settings import check_choices
 from graft.training.objectives import anchor
 
@@ -25,7 +25,7 @@ class Anchor:
         check_choices(self)
         assert self._objective  # its errors are ours
 
-    def __call__(self, turn: Turn) -> Lesson:
+    def __call__(self, turn: Turn) -> TurnPlan:
         return turn.lesson(objective=self._objective)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from graft.continual.turn import Earlier, Lesson, Turn, check_factor, check_share
+from graft.continual.turn import Earlier, Turn, TurnPlan, check_factor, check_share
 from graft.core.config.plugins import Shelf
 from graft.core.config.settings import check_choices
 from graft.training.objectives.causal import Causal
@@ -27,5 +27,5 @@ class Combined:
         check_share("replay", self.replay)
         check_factor("rate", self.rate)
 
-    def __call__(self, turn: Turn) -> Lesson:
+    def __call__(self, turn: Turn) -> TurnPlan:
         return turn.lesson(self.replay, self.of, objective=self.objective, tuning=self.tuning, rate=self.rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graft.continual.turn import Lesson, Turn, check_share
+from graft.continual.turn import Turn, TurnPlan, check_share
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Joint:
     def __post_init__(self) -> None:
         check_share("general", self.general)
 
-    def __call__(self, turn: Turn) -> Lesson | None:
+    def __call__(self, turn: Turn) -> TurnPlan | None:
         if not turn.last:
             return None
         whole = sum(turn.tokens)
         parts = reversed(list(zip(turn.domains, turn.tokens, strict=True)))
         mixture = {name: (1 - self.general) * tokens / whole for name, tokens in parts}
         mixture |= {turn.general: self.general} if self.general else {}
-        return Lesson(whole, mixture, fresh=True)
+        return TurnPlan(whole, mixture, fresh=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graft.continual.turn import Lesson, Turn, check_factor
+from graft.continual.turn import Turn, TurnPlan, check_factor
 from graft.training.tunings import lora
 
 
@@ -23,7 +23,7 @@ class Lora:
         check_factor("rate", self.rate)
         assert self._tuning  # its errors are ours
 
-    def __call__(self, turn: Turn) -> Lesson:
+    def __call__(self, turn: Turn) -> TurnPlan:
         return turn.lesson(tuning=self._tuning, rate=self.rate)
 
     @property

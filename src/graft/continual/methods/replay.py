@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graft.continual.turn import Earlier, Lesson, Turn, check_share
+from graft.continual.turn import Earlier, Turn, TurnPlan, check_share
 from graft.core.config.settings import check_choices
 
 
@@ -24,5 +24,5 @@ class Replay:
         check_choices(self)
         check_share("share", self.share)
 
-    def __call__(self, turn: Turn) -> Lesson:
+    def __call__(self, turn: Turn) -> TurnPlan:
         return turn.lesson(self.share, self.of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graft.continual.turn import Lesson, Turn
+from graft.continual.turn import Turn, TurnPlan
 from graft.training.objectives import stay_close
 
 
@@ -20,7 +20,7 @@ class StayClose:
     def __post_init__(self) -> None:
         assert self._objective  # its errors are ours
 
-    def __call__(self, turn: Turn) -> Lesson:
+    def __call__(self, turn: Turn) -> TurnPlan:
         return turn.lesson(objective=self._objective)
 
     @property

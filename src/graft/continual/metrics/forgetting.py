@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 from graft.core.config.settings import check_choices
 
 
@@ -26,7 +26,7 @@ class Forgetting:
     def __post_init__(self) -> None:
         check_choices(self)
 
-    def __call__(self, scores: Scores) -> np.ndarray:
+    def __call__(self, scores: ScoreMatrix) -> np.ndarray:
         if scores.turns < 2:
             return np.full(scores.start_T.shape[:-1], np.nan)
         last_T = scores.after_TT[..., -1, :-1]

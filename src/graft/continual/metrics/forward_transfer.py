@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ForwardTransfer:
     whose b is a network at random; here it is the base that is adapted. Undefined for one domain.
     """
 
-    def __call__(self, scores: Scores) -> np.ndarray:
+    def __call__(self, scores: ScoreMatrix) -> np.ndarray:
         if scores.turns < 2:
             return np.full(scores.start_T.shape[:-1], np.nan)
         before_T = np.diagonal(scores.after_TT, offset=1, axis1=-2, axis2=-1)

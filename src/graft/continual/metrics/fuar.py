@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Fuar:
     (arXiv 2110.03215), who count facts; taking losses or accuracies of text in their place is ours.
     """
 
-    def __call__(self, scores: Scores) -> np.ndarray:
+    def __call__(self, scores: ScoreMatrix) -> np.ndarray:
         forgotten = np.maximum(scores.gain(scores.general, scores.general_T[..., -1]), 0.0)
         acquired = np.maximum(scores.gain(scores.after_TT[..., -1, :], scores.start_T), 0.0).mean(-1)
         return np.where(acquired > 0, forgotten / np.where(acquired > 0, acquired, 1.0), np.nan)

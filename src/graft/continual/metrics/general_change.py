@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 
 
 @dataclass(frozen=True)
@@ -16,5 +16,5 @@ class GeneralChange:
     Of losses the sign is turned. As the deltas of TRACE (arXiv 2310.06762), which are of a suite of tasks.
     """
 
-    def __call__(self, scores: Scores) -> np.ndarray:
+    def __call__(self, scores: ScoreMatrix) -> np.ndarray:
         return scores.gain(scores.general_T[..., -1], scores.general)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 
 
 @dataclass(frozen=True)
@@ -16,5 +16,5 @@ class LearningAccuracy:
     Source: Riemer et al. 2019 (arXiv 1810.11910).
     """
 
-    def __call__(self, scores: Scores) -> np.ndarray:
+    def __call__(self, scores: ScoreMatrix) -> np.ndarray:
         return scores.diagonal_T.mean(-1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graft.continual.score_matrix import Scores
+from graft.continual.score_matrix import ScoreMatrix
 from graft.core.config.errors import UsageError
 
 
@@ -24,6 +24,6 @@ class OverallPerformance:
         if self.after < 0:
             raise UsageError(f"after is {self.after}", allowed="a turn, counted from 1, or 0 for the last")
 
-    def __call__(self, scores: Scores) -> np.ndarray:
+    def __call__(self, scores: ScoreMatrix) -> np.ndarray:
         turn = self.after or scores.turns
         return scores.after_TT[..., turn - 1, :turn].mean(-1)

@@ -35,7 +35,7 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-class Shown:
+class TerminalStream:
     """A stream of text that lets colours and the drawing of one line through, and nothing else that steers."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -62,5 +62,5 @@ def guard_streams() -> None:
     """Standard output and error pass through `Shown` from here on."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, Shown):
-            setattr(sys, name, Shown(stream))
+        if stream is not None and not isinstance(stream, TerminalStream):
+            setattr(sys, name, TerminalStream(stream))

@@ -81,7 +81,7 @@ def build_changed(
 
     Raises: UsageError, of every fault at once; an unknown key with the path of a setting that is called like it.
     """
-    read = [Change.read(change) for change in changes]
+    read = [SettingChange.read(change) for change in changes]
     try:
         return build(kind, overlay(settings, read, kind), path=job, place=placing(read, place, job))
     except UsageError as error:
@@ -102,7 +102,7 @@ def _with_path(fault: UsageError, kind: type[Any], job: tuple[str, ...]) -> Usag
 
 
 @dataclass(frozen=True)
-class Change:
+class SettingChange:
     """One "key.key=value": what it puts where, in settings that are still plain values."""
 
     text: str
@@ -110,7 +110,7 @@ class Change:
     value: Any
 
     @classmethod
-    def read(cls, text: str) -> Change:
+    def read(cls, text: str) -> SettingChange:
         """Errors: UsageError for what has no equals sign, and for a value that is not YAML."""
         keys, equals, value = text.partition("=")
         if not equals:
@@ -177,7 +177,7 @@ class Change:
         return self.keys[depth]
 
 
-def overlay(settings: Any, changes: Sequence[Change], kind: type[Any]) -> Any:
+def overlay(settings: Any, changes: Sequence[SettingChange], kind: type[Any]) -> Any:
     """Plain values for the settings class `kind` with changes laid over them, one after the other.
 
     A path into plug-ins, `curate.steps.overlap.n`, changes that one and keeps the others. Errors: UsageError.
@@ -187,7 +187,7 @@ def overlay(settings: Any, changes: Sequence[Change], kind: type[Any]) -> Any:
     return settings
 
 
-def placing(changes: Sequence[Change], place: Place, job: tuple[str, ...] = ()) -> Place:
+def placing(changes: Sequence[SettingChange], place: Place, job: tuple[str, ...] = ()) -> Place:
     """`place`, but what a change has put there is named by the change; `job`: the key that a recipe begins with."""
 
     def at(path: tuple[str | int, ...]) -> str:

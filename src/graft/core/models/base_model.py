@@ -235,7 +235,7 @@ class Base:
             ) from error
 
     @cached_property
-    def marks(self) -> Marks:
+    def marks(self) -> BoundaryTokens:
         """The tokens that stand before and after a document."""
         named = named_tokens(self.folder)
         found = (self.tokenizer.token_to_id(text) for key in ("eos_token", "sep_token") if (text := named.get(key)))
@@ -248,7 +248,7 @@ class Base:
             )
             end = next((one[0] if isinstance(one, list) else one for one in ids if one is not None and one != []), None)
         added = self.tokenizer.encode("").ids
-        return Marks(start=added[0] if added and added[0] != end else end, end=end)
+        return BoundaryTokens(start=added[0] if added and added[0] != end else end, end=end)
 
     def fingerprint(self, memory: Fingerprints) -> str:
         """Identity by content of the configuration, the weights and the tokenizer. Errors: Unread without the weights.
@@ -275,7 +275,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Marks:
+class BoundaryTokens:
     """Token ids set before and after each document; None where the tokenizer has no such token.
 
     start: what the tokenizer itself puts first (a begin-of-text token), else the end token, which then serves as

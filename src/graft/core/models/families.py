@@ -25,7 +25,7 @@ UNKNOWN = 2048
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelFamily:
     """A model type of the installed transformers. numbers: defaults of the fields that may say how much it reads."""
 
     numbers: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -52,11 +52,11 @@ def _size(value: Any) -> int | None:
 
 
 @lru_cache(maxsize=64)
-def family_of(model_type: str) -> Family:
+def family_of(model_type: str) -> ModelFamily:
     """What the classes of a model type say; empty where the installed transformers has no such type."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None or not re.fullmatch(r"[\w.-]+", model_type):
-        return Family()
+        return ModelFamily()
     models = Path(spec.origin).parent / "models"
     likely = models / model_type.replace("-", "_")
     pattern = re.compile(rf'^    model_type(: \w+)? = "{re.escape(model_type)}"$', re.MULTILINE)
@@ -64,10 +64,10 @@ def family_of(model_type: str) -> Family:
     for path in files:
         if pattern.search(text := path.read_text(encoding="utf-8")):
             return _read(path, text, model_type)
-    return Family()
+    return ModelFamily()
 
 
-def _read(path: Path, text: str, model_type: str) -> Family:
+def _read(path: Path, text: str, model_type: str) -> ModelFamily:
     for one in ast.walk(ast.parse(text)):
         fields = _fields(one) if isinstance(one, ast.ClassDef) else {}
         if fields.get("model_type") != model_type:
@@ -76,8 +76,8 @@ def _read(path: Path, text: str, model_type: str) -> Family:
         modelling = path.with_name(path.name.replace("configuration_", "modeling_", 1))
         source = modelling.read_text(encoding="utf-8") if modelling.exists() else ""
         pad = fields.get("pad_token_id")
-        return Family(numbers, pad if type(pad) is int else None, bool(BEHIND_PAD.search(source)))
-    return Family()
+        return ModelFamily(numbers, pad if type(pad) is int else None, bool(BEHIND_PAD.search(source)))
+    return ModelFamily()
 
 
 def _fields(one: ast.ClassDef) -> dict[str, Any]:

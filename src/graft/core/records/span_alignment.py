@@ -16,7 +16,7 @@ from graft.core.records.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadDocument:
     """One model's targets of one document. T targets, the end mark not among them.
 
     end_T: the character after each, never decreasing; cut_T: whether the text may be cut there, which it may not
@@ -31,7 +31,7 @@ class Reading:
     @classmethod
     def of(
         cls, offsets: Sequence[tuple[int, int]], length: int, nats_T: np.ndarray, mark: float | None = None
-    ) -> Reading:
+    ) -> ReadDocument:
         """offsets: (first character, character after the last) of every target, as a tokenizer says them.
 
         Characters between two targets, such as a space that a tokenizer leaves out, belong to the later one, and what
@@ -67,7 +67,7 @@ class Spans:
         return [text[a:b] for a, b in zip(self.begin_S.tolist(), self.end_S.tolist(), strict=True)]
 
 
-def align(length: int, before: Reading, after: Reading) -> Spans:
+def align(length: int, before: ReadDocument, after: ReadDocument) -> Spans:
     """Two readings of a text of this many characters, in their common spans."""
     cuts = np.intersect1d(before.end_T[before.cut_T], after.end_T[after.cut_T])
     sums = [_sum(one, cuts) for one in (before, after)]
@@ -85,7 +85,7 @@ def align(length: int, before: Reading, after: Reading) -> Spans:
     )
 
 
-def _sum(reading: Reading, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sum(reading: ReadDocument, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(nats, targets) between the cuts; NaN where a target was not scored."""
     place_T = np.searchsorted(cuts, reading.end_T)
     nats_S = np.bincount(place_T, weights=reading.nats_T.astype(np.float64), minlength=len(cuts))

@@ -13,7 +13,7 @@ DRAWS = 4000
 
 
 @dataclass(frozen=True)
-class Change:
+class MeanChange:
     """A mean before and after on the same documents, and the relative change (after - before) / before.
 
     interval: 95 % bootstrap over documents, paired (a draw takes a document's before and after together), its
@@ -40,7 +40,7 @@ def levels(documents: int) -> tuple[float, float]:
     return low, 1 - low
 
 
-def paired_change(before: Tally[np.ndarray], after: Tally[np.ndarray], *, seed: int = 0) -> Change:
+def paired_change(before: Tally[np.ndarray], after: Tally[np.ndarray], *, seed: int = 0) -> MeanChange:
     """before, after: one entry per document (total_D, count_D), in the same order, with the same counts."""
     old, new = float(before.total.sum()), float(after.total.sum())
     count = float(before.count.sum())
@@ -49,7 +49,7 @@ def paired_change(before: Tally[np.ndarray], after: Tally[np.ndarray], *, seed: 
         draws = _draw_changes(before.total, after.total, stream(seed, "bootstrap"))
         low, high = np.quantile(draws, levels(len(before.total)))
         interval = (float(low), float(high))
-    return Change(old / count, new / float(after.count.sum()), new / old - 1, interval)
+    return MeanChange(old / count, new / float(after.count.sum()), new / old - 1, interval)
 
 
 def change_bound(before: Tally[np.ndarray], after: Tally[np.ndarray], confidence: float, *, seed: int = 0) -> float:

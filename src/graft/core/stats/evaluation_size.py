@@ -14,7 +14,7 @@ STANDALONE = 131_072  # tokens of each source, where one model is scored and no 
 
 
 @dataclass(frozen=True)
-class Reading:
+class ScoringPlan:
     """One kind of scoring in a job: `times` models or moments, each on at least `least` and at most `most` tokens.
 
     A limit that the user gave is both. 0 tokens stand for all of a text.
@@ -25,7 +25,7 @@ class Reading:
     most: int
 
     @classmethod
-    def of(cls, times: int, given: int | None, bounds: tuple[int, int]) -> Reading:
+    def of(cls, times: int, given: int | None, bounds: tuple[int, int]) -> ScoringPlan:
         """given: the user's own limit; None: chosen within `bounds`."""
         return cls(times, *(bounds if given is None else (given, given)))
 
@@ -51,7 +51,7 @@ def num_looks(trained: float, sources: int, least: int = LOOK[0]) -> int:
     return next((looks for looks in LOOKS if (looks + 1) * sources * least <= allowed), LOOKS[-1])
 
 
-def settle(trained: float, sources: int, readings: Mapping[str, Reading]) -> dict[str, int]:
+def settle(trained: float, sources: int, readings: Mapping[str, ScoringPlan]) -> dict[str, int]:
     """The limit of each reading in tokens of a source: one part of the most of all of them, by their bounds.
 
     The part is the largest at which all readings together take at most as much compute as training on `trained`

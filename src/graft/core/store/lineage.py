@@ -14,7 +14,7 @@ from graft.core.store.ownership import ARTIFACT, entries_of
 
 
 @dataclass(frozen=True)
-class Family:
+class LineageGraph:
     """The artifacts that lie in one folder, and how they hang together."""
 
     root: Path

@@ -55,7 +55,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Turn:
+class MessageSpan:
     """One turn: who speaks, and the characters first..last (exclusive) of the text; an empty turn has none.
 
     message: the whole message, where it has more than its role and these characters. learned: see `Message`.
@@ -86,7 +86,7 @@ class Dialogue:
     """
 
     text: str
-    turns: tuple[Turn, ...]
+    turns: tuple[MessageSpan, ...]
     rejected: str | None = None
     rejected_message: Mapping[str, Any] | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -99,13 +99,13 @@ class Dialogue:
         tools: Iterable[Mapping[str, Any]] = (),
     ) -> Dialogue:
         """From messages in order; a pair is a role and its text."""
-        text, turns = "", list[Turn]()
+        text, turns = "", list[MessageSpan]()
         for one in messages:
             message = one if isinstance(one, Message) else Message(*one)
             words = message.text
             if words:
                 text += BETWEEN if text else ""
-            turns.append(Turn(message.role, len(text), len(text) + len(words), _rest(message), message.learned))
+            turns.append(MessageSpan(message.role, len(text), len(text) + len(words), _rest(message), message.learned))
             text += words
         worse = Message(ANSWERS, rejected) if isinstance(rejected, str) else rejected
         return cls(
@@ -118,7 +118,7 @@ class Dialogue:
         note = json.loads(notes).get(NOTE) if f'"{NOTE}"' in notes else None
         if not note:
             return None
-        turns = tuple(Turn(*turn) for turn in note["turns"])
+        turns = tuple(MessageSpan(*turn) for turn in note["turns"])
         return cls(text, turns, note.get("rejected"), note.get("rejected_message"), tuple(note.get("tools", ())))
 
     @property
@@ -158,7 +158,7 @@ class Dialogue:
         kept = self.turns[:-1]
         text = self.text[: max((turn.last for turn in kept), default=0)]
         text += BETWEEN if text and self.rejected else ""
-        turn = Turn(self.turns[-1].role, len(text), len(text) + len(self.rejected), self.rejected_message)
+        turn = MessageSpan(self.turns[-1].role, len(text), len(text) + len(self.rejected), self.rejected_message)
         return Dialogue(text + self.rejected, (*kept, turn), tools=self.tools)
 
     @property

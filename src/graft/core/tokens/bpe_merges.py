@@ -31,7 +31,7 @@ class Merge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedMerges:
     """New merges, the first chosen first, and the text's length in tokens without and with them.
 
     words: the distinct words as they end up, and how often each occurs.
@@ -85,7 +85,7 @@ def _encode(parts: list[tuple[str, int]], tokenizer: Tokenizer, spelling: Spelli
                 words[word] += times
 
 
-def learn(words: Mapping[Word, int], spelling: Spelling, *, tokens: int, min_count: int) -> Learned:
+def learn(words: Mapping[Word, int], spelling: Spelling, *, tokens: int, min_count: int) -> LearnedMerges:
     """At most `tokens` merges: again and again the pair that saves the most tokens, as long as it saves `min_count`.
 
     Byte-pair encoding (Sennrich, Haddow and Birch 2016, arXiv 1508.07909, algorithm 1), begun where the tokenizer
@@ -102,7 +102,7 @@ def learn(words: Mapping[Word, int], spelling: Spelling, *, tokens: int, min_cou
         made = spelling.first_new + len(merges)
         text.merge(left, right, made)
         merges.append(Merge(left, right, made, saved))
-    return Learned(merges, before, text.num_tokens, list(zip(map(tuple, text.words), text.times, strict=True)))
+    return LearnedMerges(merges, before, text.num_tokens, list(zip(map(tuple, text.words), text.times, strict=True)))
 
 
 class _Text:

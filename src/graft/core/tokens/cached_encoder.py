@@ -30,7 +30,7 @@ class Encoded(NamedTuple):
     length_D: NDArray[np.int64]
 
 
-class Encoder:
+class CachedEncoder:
     """Token ids of many texts: those of `tokenizer.encode_batch_fast(texts, add_special_tokens=False)`, id by id.
 
     Nearly all of a text is words seen before. One compiled expression cuts texts into words, a dict numbers each

@@ -29,7 +29,7 @@ NEEDED = ("content", *CALLS)  # fields without which a dialogue is another one
 ALIKE = 0.5  # share of the generation prompt that has to stand before an answer to show where it begins
 
 
-class Refused(Exception):
+class TemplateRefusal(Exception):
     """The template does not render this dialogue, or does not show where an answer is; the words say which."""
 
 
@@ -97,7 +97,7 @@ class Template:
                 where=f"line {error.lineno} of the template",
                 allowed="a template as in chat_template.jinja of a chat model",
             ) from error
-        except Refused:  # of one question alone; a dialogue may still be to its taste
+        except TemplateRefusal:  # of one question alone; a dialogue may still be to its taste
             pass
 
     def render(self, messages: Messages | Said, tools: Tools = (), *, answers: bool = True) -> Rendered:
@@ -126,16 +126,16 @@ class Template:
 
     def _accepted(self, messages: Messages, tools: Tools) -> Messages:
         """The messages as they came, else in the form that the template takes. Errors: Refused."""
-        first: Refused | None = None
+        first: TemplateRefusal | None = None
         for form in _forms(messages):
             try:
                 text = self._render(form, tools)
-            except Refused as refused:
+            except TemplateRefusal as refused:
                 first = first or refused
                 continue
             if not any(isinstance(one.get("content"), list) and str(one["content"]) in text for one in form):
                 return form
-        raise first or Refused("it takes no content that is a list")
+        raise first or TemplateRefusal("it takes no content that is a list")
 
     def _with_forged(self, messages: Messages, tools: Tools) -> tuple[str, list[Span]]:
         """The text, and the stretches of what is said in it that spell special tokens.
@@ -153,7 +153,7 @@ class Template:
 
         changed = [dict(traces.mapped(one, between)) for one in messages]
         if _keys_spell(self._special, (messages, tools)):
-            raise Refused("a key in it spells a special token")
+            raise TemplateRefusal("a key in it spells a special token")
         parts, forged, opened = list[str](), list[Span](), None
         at = 0
         for part in re.split(f"([{begin}{end}])", self._render(changed, traces.mapped(tools, between))):
@@ -163,14 +163,14 @@ class Template:
                 forged.append((opened, at))
                 opened = None
             elif part in (begin, end):
-                raise Refused("it takes apart a special token that is spelled in a turn")
+                raise TemplateRefusal("it takes apart a special token that is spelled in a turn")
             else:
                 parts.append(part)
                 at += len(part)
         if opened is not None:
-            raise Refused("it takes apart a special token that is spelled in a turn")
+            raise TemplateRefusal("it takes apart a special token that is spelled in a turn")
         if "".join(parts) != text:
-            raise Refused("it makes another text of a turn that spells a special token")
+            raise TemplateRefusal("it makes another text of a turn that spells a special token")
         return text, forged
 
     def _in_place(self, said: Said, text: str) -> list[tuple[Span, str]] | None:
@@ -198,7 +198,7 @@ class Template:
             messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
             try:
                 parts = re.split(f"([{marks[0]}-{marks[-1]}])", self._render(messages))
-            except Refused:
+            except TemplateRefusal:
                 parts = []
             self._known[roles] = parts[::2] if parts[1::2] == marks else None
         return self._known[roles]
@@ -210,7 +210,7 @@ class Template:
             try:
                 if found and found.read(self._render(found.messages, found.tools)) == text:
                     return found
-            except Refused:
+            except TemplateRefusal:
                 pass
         return None
 
@@ -224,14 +224,14 @@ class Template:
         for (number, name), partly in gone:
             if name in NEEDED and not partly:
                 what = "what is said" if name == "content" else "a call of a tool"
-                raise Refused(f"it leaves out {what} in turn {number + 1}, of role {messages[number]['role']}")
+                raise TemplateRefusal(f"it leaves out {what} in turn {number + 1}, of role {messages[number]['role']}")
             lost[f"part of {name}" if partly else name] += 1
         if not seen:  # all of a content has an effect, and still it may be cut
             short = sum(words_of(one.get("content")).strip() not in text for one in messages)
             lost.update({"part of content": short} if short else {})
         return lost
 
-    def _without_effect(self, messages: Messages, tools: Tools, text: str) -> Iterator[traces.Part]:
+    def _without_effect(self, messages: Messages, tools: Tools, text: str) -> Iterator[traces.MessagePart]:
         """The fields without which the text is the same."""
         for number, message in enumerate(messages):
             for name, value in message.items():
@@ -240,12 +240,12 @@ class Template:
                 less = {key: one for key, one in message.items() if key != name}
                 try:
                     same = self._render([*messages[:number], less, *messages[number + 1 :]], tools) == text
-                except Refused:
+                except TemplateRefusal:
                     same = False
                 if same:
-                    yield traces.Part(number, name)
+                    yield traces.MessagePart(number, name)
         if tools and self._render(messages) == text:
-            yield traces.Part(-1, "tools")
+            yield traces.MessagePart(-1, "tools")
 
     def _around_traces(self, messages: Messages, text: str, seen: Marked) -> list[tuple[Span, str]] | None:
         """Answers by where their words are; None where messages lie in each other, or one shows nowhere."""
@@ -289,13 +289,13 @@ class Template:
         if len(blocks) != len(answers):  # several to an answer, or none: by the words that they hold
             borders = _borders(messages, seen.traces.values(), len(text)) if seen else None
             if borders is None:
-                raise Refused("its {% generation %} blocks are not the answers")
+                raise TemplateRefusal("its {% generation %} blocks are not the answers")
             owned = {
                 number: [one for one in blocks if borders[number][0] <= one[0] < borders[number][3]]
                 for number in answers
             }
             if sum(map(len, owned.values())) != len(blocks) or not all(owned.values()):
-                raise Refused("its {% generation %} blocks are not the answers")
+                raise TemplateRefusal("its {% generation %} blocks are not the answers")
             blocks = [(owned[number][0][0], owned[number][-1][1]) for number in answers]
         return [((first, last), self._last_special(text[first:last])) for first, last in blocks]
 
@@ -309,7 +309,7 @@ class Template:
             asked = self._render(messages[:number], tools, add_generation_prompt=True)
             told = text if last else self._render(messages[: number + 1], tools)
             if not (text.startswith(asked) and text.startswith(told) and len(asked) <= len(told)):
-                raise Refused("it does not show where an answer is")
+                raise TemplateRefusal("it does not show where an answer is")
             span = len(asked), max(len(asked), len(told.rstrip()))
             spans.append((span, self._last_special(text[slice(*span)])))
         return spans
@@ -334,7 +334,7 @@ class Template:
         except TemplateSyntaxError:
             raise
         except (TemplateError, TypeError, ValueError, LookupError) as error:  # what templates raise by will or mistake
-            raise Refused(str(error)) from error
+            raise TemplateRefusal(str(error)) from error
         return texts[0], [(first, last) for first, last in blocks[0]] if blocks else []
 
     @cached_property
@@ -347,7 +347,7 @@ class Template:
         asked = [{"role": "user", "content": "?"}]
         try:
             before, after = self._render(asked), self._render(asked, add_generation_prompt=True)
-        except Refused:
+        except TemplateRefusal:
             before = after = ""
         if after.startswith(before) and len(after) > len(before):
             return after[len(before) :]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.core.models.base_model import Marks
+from graft.core.models.base_model import BoundaryTokens
 from graft.core.text.dialogue import ANSWERS, Dialogue
 from graft.core.tokens.cached_encoder import slices
-from graft.core.tokens.chat_template import Refused, Rendered, Span, Template
+from graft.core.tokens.chat_template import Rendered, Span, Template, TemplateRefusal
 from graft.core.tokens.token_shards import ALONE, CHOSEN, REJECTED
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class DialogueEncoder:
     """
 
     tokenizer: Tokenizer
-    marks: Marks
+    marks: BoundaryTokens
     template: Template | None = None
     answers_only: bool = False
     pairs: bool = False
@@ -114,7 +114,7 @@ class DialogueEncoder:
             try:
                 wanted = self.answers_only or role != ALONE or one.weighted
                 rendered.append(self.template.render(one.messages, one.tools, answers=wanted))
-            except Refused as refused:
+            except TemplateRefusal as refused:
                 rendered.append(str(refused))
         whole = [one.text for one in rendered if isinstance(one, Rendered) and not one.forged]
         encodings = _encodings(self._with_special, whole)

@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from graft.core.models.base_model import Marks
+from graft.core.models.base_model import BoundaryTokens
 from graft.core.store.atomic_files import whole, write_whole
 from graft.core.store.ledger import Amount, Ledger
 from graft.core.text.dialogue import Dialogue
 from graft.core.text.documents import SPLITS
-from graft.core.tokens.cached_encoder import Encoded, Encoder
+from graft.core.tokens.cached_encoder import CachedEncoder, Encoded
 from graft.core.tokens.dialogue_encoder import REFUSED, DialogueEncoder, Stored
 from graft.core.tokens.token_shards import ALONE, NO_LABEL, weights_of
 
 
-class Run(NamedTuple):
+class TokenRun(NamedTuple):
     """S stored documents end to end: N tokens, who each document belongs to (a row of the table), its part in a pair.
 
     weights_N, role_S: None where all tokens count, and where all documents stand alone. ends_S, lost_S: what `Stored`
@@ -40,12 +40,12 @@ class Run(NamedTuple):
     lost_S: Sequence[tuple[str, ...]] = ()
 
     @classmethod
-    def of_documents(cls, encoded: Encoded) -> Run:
+    def of_documents(cls, encoded: Encoded) -> TokenRun:
         """One stored document for every row."""
         return cls(encoded.ids, encoded.length_D, np.arange(len(encoded.length_D)))
 
     @classmethod
-    def of_stored(cls, stored_D: Sequence[Sequence[Stored]]) -> Run:
+    def of_stored(cls, stored_D: Sequence[Sequence[Stored]]) -> TokenRun:
         """Any number of stored documents for every row."""
         stored = [one for of in stored_D for one in of]
         weights_N = np.concatenate([np.zeros(0, np.uint8), *(one.weights_N for one in stored)])
@@ -60,12 +60,12 @@ class Run(NamedTuple):
             [one.lost for one in stored],
         )
 
-    def keep(self, kept_S: NDArray[np.bool_]) -> Run:
+    def keep(self, kept_S: NDArray[np.bool_]) -> TokenRun:
         """Those documents alone."""
         if kept_S.all():
             return self
         kept_N = np.repeat(kept_S, self.length_S)
-        return Run(
+        return TokenRun(
             self.ids_N[kept_N],
             self.length_S[kept_S],
             self.owner_S[kept_S],
@@ -94,8 +94,8 @@ class ShardWriter:
     None: as any text.
     """
 
-    words: Encoder
-    marks: Marks
+    words: CachedEncoder
+    marks: BoundaryTokens
     dtype: str
     labels: list[str] = field(default_factory=list)
     dialogues: DialogueEncoder | None = None
@@ -112,7 +112,7 @@ class ShardWriter:
             run, refused = self._mixed(texts, spoken)
             dropped = [reason or REFUSED * (row in refused) for row, reason in enumerate(dropped)]
         else:
-            run = Run.of_documents(with_marks(self.words.encode(texts), self.marks))
+            run = TokenRun.of_documents(with_marks(self.words.encode(texts), self.marks))
         tokens_D = np.bincount(run.owner_S, np.maximum(run.length_S - 1, 0), len(texts)).astype(np.int64)
         fates = [reason or name for name, reason in zip(split, dropped, strict=True)]
         ledger = _settle(source, fates, shard["num_bytes"].to_numpy(), np.where(list(map(bool, texts)), tokens_D, 0))
@@ -120,7 +120,7 @@ class ShardWriter:
         write_whole(mark, json.dumps(ledger.to_json()))
         return ledger
 
-    def _write(self, stem: str, shard: pa.Table, run: Run) -> None:
+    def _write(self, stem: str, shard: pa.Table, run: TokenRun) -> None:
         split = shard["split"].to_pylist()
         index = {name: shard[name].to_numpy()[run.owner_S] for name in ("num_bytes", "position")}
         index["split"] = np.array([SPLITS.index(split[row]) for row in run.owner_S], np.int8)
@@ -142,7 +142,7 @@ class ShardWriter:
         with whole(Path(f"{stem}.npz")) as out:
             np.savez(out, **index)
 
-    def _mixed(self, texts: list[str], spoken: list[Dialogue | None]) -> tuple[Run, set[int]]:
+    def _mixed(self, texts: list[str], spoken: list[Dialogue | None]) -> tuple[TokenRun, set[int]]:
         """The rows in order, dialogues as they are stored; and the rows refused, which count as their plain text."""
         assert self.dialogues is not None, "asked for where there are dialogues"
         rows = [row for row, one in enumerate(spoken) if one]
@@ -156,7 +156,7 @@ class ShardWriter:
         parts = np.split(encoded.ids, np.cumsum(encoded.length_D)[:-1])
         for row, ids_N in zip(plain, parts, strict=False):  # no rows are still one part, an empty one
             told[row] = [Stored(ids_N, np.ones(len(ids_N), np.uint8))]
-        return Run.of_stored([told[row] for row in range(len(texts))]), refused
+        return TokenRun.of_stored([told[row] for row in range(len(texts))]), refused
 
     def _labels(self, notes: list[str]) -> NDArray[np.int32]:
         number = {name: place for place, name in enumerate(self.labels)}
@@ -169,7 +169,7 @@ def turns_of(shard: Path) -> Path:
     return shard.with_suffix(".turns.json")
 
 
-def with_marks(encoded: Encoded, marks: Marks) -> Encoded:
+def with_marks(encoded: Encoded, marks: BoundaryTokens) -> Encoded:
     """Each text as a stored document: the start and end marks around it, where the tokenizer has them."""
     around = [(0, marks.start), (1, marks.end)]
     borders = np.concatenate([[0], np.cumsum(encoded.length_D)])

@@ -24,7 +24,7 @@ Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]]
 
 
-class Part(NamedTuple):
+class MessagePart(NamedTuple):
     """A field of a message, or one element of a field that is a list; of the tools, message is -1."""
 
     message: int
@@ -35,7 +35,7 @@ class Part(NamedTuple):
 class Trace:
     """What is seen of a part: marks that were put in, marks that came out, and the first and last place of those."""
 
-    part: Part
+    part: MessagePart
     put: int = 0
     seen: int = 0
     first: int = -1
@@ -71,7 +71,7 @@ def marked(messages: Messages, tools: Tools, literals: re.Pattern[str]) -> Marke
     found = Marked()
     free = private((messages, tools))
 
-    def put(part: Part, value: Any) -> Any:
+    def put(part: MessagePart, value: Any) -> Any:
         mark = next(free)
         trace = found.traces[mark] = Trace(part)
 
@@ -86,11 +86,11 @@ def marked(messages: Messages, tools: Tools, literals: re.Pattern[str]) -> Marke
         for number, message in enumerate(messages):
             found.messages.append(
                 {
-                    key: value if key in UNMARKED else _by_element(Part(number, key), value, put)
+                    key: value if key in UNMARKED else _by_element(MessagePart(number, key), value, put)
                     for key, value in message.items()
                 }
             )
-        found.tools = [put(Part(-1, "tools"), tool) for tool in tools]
+        found.tools = [put(MessagePart(-1, "tools"), tool) for tool in tools]
     except StopIteration:
         return None
     return found
@@ -147,7 +147,7 @@ def literals_of(source: str, *, names: bool) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
 
 
-def _by_element(part: Part, value: Any, put: Callable[[Part, Any], Any]) -> Any:
+def _by_element(part: MessagePart, value: Any, put: Callable[[MessagePart, Any], Any]) -> Any:
     if isinstance(value, list):
         listed: list[Any] = value
         return [put(part, one) for one in listed]

@@ -16,7 +16,7 @@ from graft.evaluation.benchmarks.suite import Task
 if TYPE_CHECKING:
     from graft.core.models.base_model import Base
     from graft.models.scoring.context_pairs import Pair, PairEncoder
-    from graft.models.scoring.continuations import EndingScorer, Scored
+    from graft.models.scoring.continuations import ContinuationScores, EndingScorer
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 NO_MARKS = str.maketrans("", "", string.punctuation)
@@ -66,7 +66,9 @@ def _scored(task: Task, asked: Sequence[Question], scorer: EndingScorer, encoder
     }
 
 
-def _row(task: Task, one: Question, found: Scored, kept: Sequence[tuple[int, Pair]], place: int) -> dict[str, Any]:
+def _row(
+    task: Task, one: Question, found: ContinuationScores, kept: Sequence[tuple[int, Pair]], place: int
+) -> dict[str, Any]:
     """The row of a question whose endings begin at `place` among those scored."""
     mine = slice(place, place + len(one.endings))
     nats, greedy = found.nats_E[mine].tolist(), found.greedy_E[mine].tolist()

@@ -13,7 +13,7 @@ from graft.core.text.phrases import listed, said
 from graft.embedded import quiz
 from graft.embedded.text import SCHEME
 from graft.evaluation.benchmarks import question, suite
-from graft.evaluation.benchmarks.question import Refused
+from graft.evaluation.benchmarks.question import BadQuestion
 from graft.evaluation.benchmarks.settings import Answer
 from graft.evaluation.benchmarks.suite import Choosing, SuiteFile, Task, missing, read_tasks, suite_files, tasks_of
 
@@ -26,7 +26,7 @@ TO_ALL = ("limit", "shots", "window", "precision")  # settings that tasks of lm-
 
 
 @dataclass
-class Asked:
+class FoundSuites:
     """Suites as they were found: files of questions, tasks of lm-eval, the embedded quiz.
 
     others: files that are none of these. notes: what else was to be said of the names.
@@ -71,7 +71,7 @@ class Asked:
         for file in self.files:
             try:
                 tasks += read_tasks(file, choosing)
-            except Refused as reason:
+            except BadQuestion as reason:
                 if file.path.resolve() in named:
                     raise UsageError(
                         f"this file holds {reason}", where=str(file.path), allowed=question.ALLOWED
@@ -80,14 +80,14 @@ class Asked:
         return tasks, refused
 
 
-def find_suites(suites: Sequence[str], settings: Answer) -> Asked:
+def find_suites(suites: Sequence[str], settings: Answer) -> FoundSuites:
     """What the names stand for; what is named more than once is there once, with a note.
 
     Errors: UsageError for what is nothing, and for a setting that nothing of what was found heeds.
     """
     if not suites:
         raise UsageError("suite names nothing", allowed="one or more files, folders, or tasks of lm-eval")
-    found = Asked(quiz=quiz.NAME in suites)
+    found = FoundSuites(quiz=quiz.NAME in suites)
     again = [quiz.NAME] * (list(suites).count(quiz.NAME) > 1)
     named: list[str] = []
     for name in suites:
@@ -121,7 +121,7 @@ def find_suites(suites: Sequence[str], settings: Answer) -> Asked:
     return found
 
 
-def _check_heeded(asked: Asked, settings: Answer) -> None:
+def _check_heeded(asked: FoundSuites, settings: Answer) -> None:
     """Errors: UsageError for a setting that nothing reads, where every suite is a task of lm-eval."""
     if asked.files or asked.quiz:
         return

@@ -25,12 +25,12 @@ ASKED_FOR = (suite.BEYOND, suite.SHOWN)  # left out because the settings say so
 
 
 @dataclass(frozen=True)
-class Part:
+class TaskPart:
     """Rows of one task in a file, which marks the task as done; its facts stand beside it."""
 
     path: Path
 
-    def once(self, ask: Callable[[], tuple[Sequence[dict[str, Any]], dict[str, Any]]]) -> Part:
+    def once(self, ask: Callable[[], tuple[Sequence[dict[str, Any]], dict[str, Any]]]) -> TaskPart:
         """Asks and keeps what comes of it, unless a run that was killed has done so."""
         if not self.path.exists():
             rows, facts = ask()

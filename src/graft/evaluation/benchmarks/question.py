@@ -38,7 +38,7 @@ OTHERS = "; or rows with other names, which --fields question=...,choices=...,an
 ALLOWED = "; ".join(f"{' + '.join(names)} ({MEANINGS[form]})" for form, names in FORMS.items()) + OTHERS
 
 
-class Refused(Exception):
+class BadQuestion(Exception):
     """A row of a known form that cannot be asked; its words say what it holds."""
 
 
@@ -134,7 +134,7 @@ def _form_of(row: Mapping[str, Any], place: str, part: str, ignore: Sequence[str
     names = [name for name in row if name not in ignore]
     for fields, words in REFUSED.items():
         if set(fields) <= set(names):
-            raise Refused(words)
+            raise BadQuestion(words)
     fitting = [form for form, needed in FORMS.items() if set(needed) <= set(names)]
     form = fitting[0] if fitting else ""
     known = [*FORMS.get(form, ()), *OPTIONAL.get(form, ()), *KEPT, *([part] if part else [])]

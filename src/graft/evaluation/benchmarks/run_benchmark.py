@@ -17,8 +17,8 @@ from graft.core.process.precision import computed
 from graft.core.records.benchmark_answers import FILE
 from graft.core.store.artifact import Artifact, Draft, Store
 from graft.embedded import quiz
-from graft.evaluation.benchmarks.find_suites import Asked, find_suites
-from graft.evaluation.benchmarks.partial_results import Part, join_parts, notes_of
+from graft.evaluation.benchmarks.find_suites import FoundSuites, find_suites
+from graft.evaluation.benchmarks.partial_results import TaskPart, join_parts, notes_of
 from graft.evaluation.benchmarks.settings import Answer
 from graft.evaluation.benchmarks.suite import missing
 from graft.models.runtime.settle_precision import recorded, settle_here
@@ -80,7 +80,7 @@ def _check_model(model: Base, settings: Answer) -> None:
         )
 
 
-def _build(draft: Draft, base: Base, asked: Asked, settings: Answer, suites: Sequence[str]) -> None:
+def _build(draft: Draft, base: Base, asked: FoundSuites, settings: Answer, suites: Sequence[str]) -> None:
     from graft.evaluation.benchmarks.ask_task import ask
     from graft.models.files.weights import open_model
     from graft.models.runtime.numeric_faults import enough_memory
@@ -94,7 +94,7 @@ def _build(draft: Draft, base: Base, asked: Asked, settings: Answer, suites: Seq
     _check_ids(model, base)
     parts = draft / "parts"
     parts.mkdir(exist_ok=True)
-    files = (Part(parts / f"{number:05}.parquet") for number in count())
+    files = (TaskPart(parts / f"{number:05}.parquet") for number in count())
     less = f"set answer.window to {window // 2} (it is {window})" if window > 128 else "take a smaller model"
     known: dict[str, dict[str, Any]] = {}
     with enough_memory("scoring", do=less):

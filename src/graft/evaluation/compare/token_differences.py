@@ -15,7 +15,7 @@ from graft.core.config.errors import UsageError
 from graft.core.models.base_model import Base
 from graft.core.process.progress import Progress
 from graft.core.records.evidence import Evidence, read_evidence
-from graft.core.records.span_alignment import Reading, Spans, Unit, align, words
+from graft.core.records.span_alignment import ReadDocument, Spans, Unit, align, words
 from graft.core.stats.bootstrap import paired_change
 from graft.core.store.artifact import Artifact, Draft, Store
 from graft.evaluation.metrics.bits_per_byte import BitsPerByte
@@ -198,7 +198,7 @@ def _lay(seen: Pair, corpus: Artifact, tokenizers: tuple[Tokenizer, Tokenizer], 
 
 def _readings(
     seen: Pair, corpus: Artifact, tokenizers: tuple[Tokenizer, Tokenizer], shared: bool
-) -> Iterator[tuple[int, str, tuple[Reading, Reading]]]:
+) -> Iterator[tuple[int, str, tuple[ReadDocument, ReadDocument]]]:
     """(position, text, both readings) of every document that both have scored, in the order of the source."""
     places = [{position: d for d, position in enumerate(one.position_D.tolist())} for one in seen]
     wanted = [position for position in places[0] if position in places[1]]
@@ -219,7 +219,7 @@ def _readings(
     progress.close()
 
 
-def _reading(evidence: Evidence, document: int, encoded: Any, length: int) -> Reading:
+def _reading(evidence: Evidence, document: int, encoded: Any, length: int) -> ReadDocument:
     """What is known of one document, with the characters of its targets. Where a tokenizer has nothing to put before a
     text its first token was not predicted; where not all was scored, the rest was not."""
     targets, nats = evidence.document(document)
@@ -231,7 +231,7 @@ def _reading(evidence: Evidence, document: int, encoded: Any, length: int) -> Re
             nats_T = np.full(len(ids), np.nan)
             nats_T[skipped : skipped + common] = nats[:common]
             mark = float(nats[-1]) if len(targets) > len(rest) else None
-            return Reading.of(encoded.offsets, length, nats_T, mark)
+            return ReadDocument.of(encoded.offsets, length, nats_T, mark)
     raise UsageError(
         f"the tokens of document {evidence.position_D[document]} of {evidence.source} are not those of its text",
         do="compare models that read plain text as it is",

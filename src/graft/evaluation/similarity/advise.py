@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graft.core.config.errors import UsageError
-from graft.evaluation.similarity.runs import Run
+from graft.evaluation.similarity.runs import AdaptationRun
 
 GAIN, COST, OPEN = "adapt", "do not adapt", "not clear"
 
@@ -38,7 +38,7 @@ class Advise:
         if not 0 < self.told_apart <= 0.5:
             raise UsageError(f"told_apart is {self.told_apart}", allowed="an error above 0, 0.5 at most")
 
-    def __call__(self, rows: Mapping[str, Mapping[str, Any]], runs: Sequence[Run]) -> dict[str, str]:
+    def __call__(self, rows: Mapping[str, Mapping[str, Any]], runs: Sequence[AdaptationRun]) -> dict[str, str]:
         """advice and rests_on, in words. rows: of the measures, by name; runs: those on this text."""
         if runs:
             return self._by_runs(runs)
@@ -52,7 +52,7 @@ class Advise:
         more = "; no run on this text" + (": a short one, given with --runs, would tell" if advice == OPEN else "")
         return {"advice": advice, "rests_on": words + more}
 
-    def _by_runs(self, runs: Sequence[Run]) -> dict[str, str]:
+    def _by_runs(self, runs: Sequence[AdaptationRun]) -> dict[str, str]:
         better, worse = (sum(run.verdict == verdict for run in runs) for verdict in ("improved", "worse"))
         advice = OPEN if better and worse else GAIN if better else COST
         if not better and not worse and all(run.interval is None for run in runs):

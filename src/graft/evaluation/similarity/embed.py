@@ -93,7 +93,7 @@ def _build(draft: Draft, docs: Artifact, base: Base, settings: Embed) -> None:
     rows, facts = _choose(docs, settings.documents)
     model = open_model(base.folder, computed(settings.precision), frozen=True)
     longest = min(settings.tokens, base.window - model.reading.ahead)
-    made = encoder.Encoder(base.tokenizer)
+    made = encoder.CachedEncoder(base.tokenizer)
     read = [_cut(row, base, made, longest) for row in rows]
     found = [one for one in read if one[0] is not None]
     documents = [one for one, _ in found if one is not None]
@@ -136,7 +136,7 @@ def _rows(docs: Artifact, places: np.ndarray) -> Iterator[dict[str, Any]]:
             first += len(batch)
 
 
-def _cut(row: dict[str, Any], base: Base, made: encoder.Encoder, longest: int) -> tuple[_Read | None, bool]:
+def _cut(row: dict[str, Any], base: Base, made: encoder.CachedEncoder, longest: int) -> tuple[_Read | None, bool]:
     """A document up to `longest` targets, None where it has none; and whether that is not all of it."""
     text: str = row["text"]
     part = text[: longest * CHARS_PER_TOKEN]

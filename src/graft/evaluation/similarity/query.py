@@ -19,7 +19,7 @@ from graft.evaluation.similarity.advise import Advise
 from graft.evaluation.similarity.embed import Embed, embed
 from graft.evaluation.similarity.measure_similarity import Liken, by_name, liken, read_likeness
 from graft.evaluation.similarity.parts import Parts, notes_of
-from graft.evaluation.similarity.runs import Run, read_runs
+from graft.evaluation.similarity.runs import AdaptationRun, read_runs
 from graft.models.checks.find_base import find_base
 
 FEW = 20  # documents: intervals of fewer are too narrow
@@ -107,7 +107,9 @@ def names_of(paths: Sequence[str]) -> dict[str, str]:
     return {path if short.count(name) > 1 else name: path for name, path in zip(short, paths, strict=True)}
 
 
-def correlations(rows: Mapping[str, Sequence[Mapping[str, Any]]], runs: Sequence[Run]) -> list[dict[str, Any]]:
+def correlations(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]], runs: Sequence[AdaptationRun]
+) -> list[dict[str, Any]]:
     """Of every measure, as its formula has it: how it goes with the relative change of the domain's loss."""
     found: list[dict[str, Any]] = []
     for measure in dict.fromkeys(row["measure"] for one in rows.values() for row in one):

@@ -17,7 +17,7 @@ ALLOWED = "the --out folder of graft adapt, or a report artifact (graft ls artif
 
 
 @dataclass(frozen=True)
-class Run:
+class AdaptationRun:
     """One adaptation. change: relative, of the domain's test loss, with its interval; negative is better."""
 
     name: str
@@ -38,13 +38,13 @@ class Run:
 
 def read_runs(
     named: Sequence[str], texts: Mapping[str, Artifact], model: str, store: Store
-) -> tuple[list[Run], list[str]]:
+) -> tuple[list[AdaptationRun], list[str]]:
     """The runs of these names that started from this model and were trained on one of these texts, and why others not.
 
     texts: artifacts of `ingest` by name; a run is known by the contents of its files, wherever they lay. model: its
     fingerprint. A report that is named twice counts once. Errors: UsageError for what is no finished run.
     """
-    runs: list[Run] = []
+    runs: list[AdaptationRun] = []
     left: list[str] = []
     seen: set[str] = set()
     for name in named:
@@ -54,7 +54,7 @@ def read_runs(
             continue
         seen.add(report.name)
         found = _read(name, report, texts, model)
-        if isinstance(found, Run):
+        if isinstance(found, AdaptationRun):
             runs.append(found)
         else:
             left.append(f"{name}: {found}")
@@ -83,7 +83,7 @@ def _report(name: str, store: Store) -> Artifact:
     return report
 
 
-def _read(name: str, report: Artifact, texts: Mapping[str, Artifact], model: str) -> Run | str:
+def _read(name: str, report: Artifact, texts: Mapping[str, Artifact], model: str) -> AdaptationRun | str:
     """The run, or why it does not count."""
     corpus = _input(report, "corpus", name)
     if _input(report, "before", name).manifest["inputs"]["model"] != model:
@@ -98,7 +98,7 @@ def _read(name: str, report: Artifact, texts: Mapping[str, Artifact], model: str
     if domain["change"] is None:
         return "its change is not a number"
     interval = domain["interval"]
-    return Run(
+    return AdaptationRun(
         name, text, float(domain["change"]), None if interval is None else (interval[0], interval[1]),
         str(domain["verdict"]), summary.get("rate"),
         None if summary.get("ratio") is None else 1 - float(summary["ratio"]), report.name,

@@ -10,12 +10,12 @@ from rich.tree import Tree
 
 from graft.core.process.console import Screen
 from graft.core.store.artifact import Artifact
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.lineage.training_runs import base_of
 from graft.readers.folder import shown
 
 
-def ancestry(artifact: Artifact, family: Family) -> dict[str, Any]:
+def ancestry(artifact: Artifact, family: LineageGraph) -> dict[str, Any]:
     """{name, made_from: [{role, name, again, made_from}]}; again: it stands further up with all of its own.
 
     An origin stands for the hash of its input; below a folder of results stands what it was copied from.
@@ -23,7 +23,7 @@ def ancestry(artifact: Artifact, family: Family) -> dict[str, Any]:
     return {"name": artifact.name, "made_from": _made_from(artifact, family, {artifact.name})}
 
 
-def _made_from(artifact: Artifact, family: Family, seen: set[str]) -> list[dict[str, Any]]:
+def _made_from(artifact: Artifact, family: LineageGraph, seen: set[str]) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     for role, value in artifact.manifest["inputs"].items():
         known = family.get(str(value))

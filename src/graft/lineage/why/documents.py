@@ -11,26 +11,28 @@ import numpy as np
 from graft.core.config.errors import UsageError
 from graft.core.store.artifact import Artifact
 from graft.core.store.fingerprints import Fingerprints
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.core.store.ownership import MEMORY
 from graft.lineage.document_fate import LEFT_OUT, USES, fate_of
 from graft.lineage.exposure import Exposure, expose, passes, stretches
-from graft.lineage.find_documents import Named, Table, kept, locate
+from graft.lineage.find_documents import Named, SourceDocuments, kept, locate
 from graft.lineage.scored_documents import scored, watched
-from graft.lineage.training_runs import Leg, model_print, turns_of
+from graft.lineage.training_runs import RunSegment, model_print, turns_of
 
 TOWARDS_TEXT = ("corpus", "tokens", "trained", "after", "before", "contrast", "pilot 0", "start")  # roles of inputs
 BEGINNING = 160  # characters of a document that are shown
 
 
-def answer(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family, most: int) -> dict[str, Any]:
+def answer(
+    words: str, artifact: Artifact, legs: Sequence[RunSegment], family: LineageGraph, most: int
+) -> dict[str, Any]:
     """Of one document everything; of a file the sums, and the first `most` of its documents."""
     corpus, found = _find(words, artifact, legs, family)
     if len(found) > 1:
         told = _of_file(words, found, corpus, legs, family, most)
         return told | {"gone": gone(artifact, family)}
     one = found[0]
-    text = Table(corpus, one.source, family).text(one.position)
+    text = SourceDocuments(corpus, one.source, family).text(one.position)
     return {
         "asked": "document",
         "corpus": corpus.name,
@@ -42,7 +44,9 @@ def answer(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family, 
     }
 
 
-def _find(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family) -> tuple[Artifact, Sequence[Named]]:
+def _find(
+    words: str, artifact: Artifact, legs: Sequence[RunSegment], family: LineageGraph
+) -> tuple[Artifact, Sequence[Named]]:
     """The corpus that has it, and what is found there: the artifact's own, else that of a run which led to it.
 
     Errors: UsageError, of the artifact's own corpus, where none has it.
@@ -59,7 +63,7 @@ def _find(words: str, artifact: Artifact, legs: Sequence[Leg], family: Family) -
 
 
 def _of_file(
-    words: str, found: Sequence[Named], corpus: Artifact, legs: Sequence[Leg], family: Family, most: int
+    words: str, found: Sequence[Named], corpus: Artifact, legs: Sequence[RunSegment], family: LineageGraph, most: int
 ) -> dict[str, Any]:
     fates: dict[str, dict[str, int]] = {}
     for one in found:
@@ -79,7 +83,7 @@ def _of_file(
     }
 
 
-def gone(artifact: Artifact, family: Family) -> list[str]:
+def gone(artifact: Artifact, family: LineageGraph) -> list[str]:
     """Trainings of a stream that are no longer in the store, of which nothing can be said."""
     if artifact.kind != "stream":
         return []
@@ -87,7 +91,7 @@ def gone(artifact: Artifact, family: Family) -> list[str]:
 
 
 def run_of(
-    found: Sequence[Named], asked: Artifact, leg: Leg, family: Family, *, single: bool, most: int = 10
+    found: Sequence[Named], asked: Artifact, leg: RunSegment, family: LineageGraph, *, single: bool, most: int = 10
 ) -> dict[str, Any]:
     """What a run read of these texts: {run, role, ..., trained, why, tokens, read, passes, stretches}.
 
@@ -133,7 +137,7 @@ def run_of(
     return told
 
 
-def _exposures(trained: Sequence[Named], leg: Leg) -> list[tuple[str, list[Named], Exposure]]:
+def _exposures(trained: Sequence[Named], leg: RunSegment) -> list[tuple[str, list[Named], Exposure]]:
     """By source of the run."""
     by_source: dict[str, list[Named]] = {}
     for one in trained:
@@ -159,7 +163,7 @@ def _why_not(here: Sequence[Named]) -> str:
     return "; ".join(USES[split] for split in splits)
 
 
-def _never_came_up(exposed: Sequence[tuple[str, list[Named], Exposure]], leg: Leg) -> str:
+def _never_came_up(exposed: Sequence[tuple[str, list[Named], Exposure]], leg: RunSegment) -> str:
     source = exposed[0][0]
     if not leg.run.facts["mixture"].get(source):
         return f"this run read no {source} text: its share was 0"
@@ -172,7 +176,7 @@ def _never_came_up(exposed: Sequence[tuple[str, list[Named], Exposure]], leg: Le
 
 
 def sightings_of(
-    found: Sequence[Named], artifact: Artifact, legs: Sequence[Leg], family: Family
+    found: Sequence[Named], artifact: Artifact, legs: Sequence[RunSegment], family: LineageGraph
 ) -> list[dict[str, Any]]:
     """Every evidence of these texts on the tokens that the artifact or a run is about, and looks while training."""
     told: list[dict[str, Any]] = []
@@ -199,7 +203,7 @@ def sightings_of(
     return told
 
 
-def when(sight: dict[str, Any], legs: Sequence[Leg]) -> str:
+def when(sight: dict[str, Any], legs: Sequence[RunSegment]) -> str:
     """ "before RUN" or "after RUN", for the runs at hand; "" for any other model. Runs of a stream by their turns."""
     named = next((leg for leg in legs if sight["model"] == leg.run.name), None)
     for leg in () if named else legs:
@@ -215,7 +219,7 @@ def when(sight: dict[str, Any], legs: Sequence[Leg]) -> str:
     return ""
 
 
-def corpus_of(artifact: Artifact, legs: Sequence[Leg], family: Family) -> Artifact:
+def corpus_of(artifact: Artifact, legs: Sequence[RunSegment], family: LineageGraph) -> Artifact:
     """The corpus whose documents an artifact is about. Errors: UsageError where there is none, or it is gone."""
     found = _corpus(artifact, family, set())
     if found is not None:
@@ -236,14 +240,16 @@ def corpus_of(artifact: Artifact, legs: Sequence[Leg], family: Family) -> Artifa
     )
 
 
-def tokens_of(corpus: Artifact, artifact: Artifact, legs: Sequence[Leg], family: Family) -> Artifact | None:
+def tokens_of(
+    corpus: Artifact, artifact: Artifact, legs: Sequence[RunSegment], family: LineageGraph
+) -> Artifact | None:
     """The tokens that an artifact or the first of its runs has of a corpus; None where it is not about tokens."""
     near = [artifact, *(one for _, one in family.parents(artifact)), *(leg.tokens for leg in legs[:1])]
     of = [one for one in near if one and one.kind == "tokens" and one.manifest["inputs"]["corpus"] == corpus.name]
     return of[0] if of else None
 
 
-def _corpus(artifact: Artifact, family: Family, seen: set[str]) -> Artifact | None:
+def _corpus(artifact: Artifact, family: LineageGraph, seen: set[str]) -> Artifact | None:
     """The nearest corpus among what an artifact was made from: its own, else that of its tokens, else its run's."""
     if artifact.kind == "corpus":
         return artifact

@@ -8,8 +8,8 @@ from typing import Any
 from graft.core.config.errors import UsageError
 from graft.core.stats.outliers import Spikes
 from graft.core.store.artifact import Artifact, Store
-from graft.core.store.lineage import Family
-from graft.lineage.training_runs import Leg, legs
+from graft.core.store.lineage import LineageGraph
+from graft.lineage.training_runs import RunSegment, legs
 from graft.lineage.why import documents, steps
 from graft.lineage.why import report_rows as rows
 from graft.lineage.why.ancestry import ancestry
@@ -66,7 +66,9 @@ class Why:
         found = legs(artifact, family)
         return {**told, **self._answer(artifact, family, found, step if self.step is None else self.step)}
 
-    def _answer(self, artifact: Artifact, family: Family, found: list[Leg], step: int | None) -> dict[str, Any]:
+    def _answer(
+        self, artifact: Artifact, family: LineageGraph, found: list[RunSegment], step: int | None
+    ) -> dict[str, Any]:
         if self.document:
             return documents.answer(self.document, artifact, found, family, self.most)
         if self.fate:
@@ -78,7 +80,7 @@ class Why:
         return rows.holding(self.item, self.sort, artifact, found, family, self.source, self.most)
 
 
-def first_of(found: list[Leg], artifact: Artifact) -> Leg:
+def first_of(found: list[RunSegment], artifact: Artifact) -> RunSegment:
     """The run that is meant. Errors: UsageError where there is none, or there are several on the same text."""
     if not found:
         raise UsageError(f"no training run in this store led to {artifact.name}", allowed="a run, or what came of one")

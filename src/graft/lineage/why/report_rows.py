@@ -8,19 +8,25 @@ from typing import Any
 from graft.core.config.errors import GraftError, UsageError, nearest
 from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.lineage import document_fate as fate
-from graft.lineage.find_documents import Table, same_text
+from graft.lineage.find_documents import SourceDocuments, same_text
 from graft.lineage.scored_documents import Sides, sides_of
 from graft.lineage.token_occurrences import Items, find_class, find_item, holders, in_text, sources_with, trained_on
-from graft.lineage.training_runs import Leg
+from graft.lineage.training_runs import RunSegment
 from graft.lineage.why.documents import corpus_of, tokens_of
 
 SHOWN_FIRST = 5  # meetings of an item in training
 
 
 def holding(
-    item: str | None, sort: str, artifact: Artifact, legs: Sequence[Leg], family: Family, source: str, most: int
+    item: str | None,
+    sort: str,
+    artifact: Artifact,
+    legs: Sequence[RunSegment],
+    family: LineageGraph,
+    source: str,
+    most: int,
 ) -> dict[str, Any]:
     """Which scored documents hold an item or a class, what they did to the loss, and where training met it."""
     sides = sides_of(artifact, legs, family)
@@ -54,12 +60,12 @@ def holding(
 
 
 def _scored(
-    items: Items, sides: Sides, source: str, corpus: Artifact | None, family: Family, most: int
+    items: Items, sides: Sides, source: str, corpus: Artifact | None, family: LineageGraph, most: int
 ) -> dict[str, Any]:
     sums, rows = holders(items, sides, source)
     if corpus is None:
         return sums | {"holders": rows[:most]}
-    table = Table(corpus, source, family)
+    table = SourceDocuments(corpus, source, family)
     named = {one.position: one for one in table.rows([row["position"] for row in rows[:most]])}
     return sums | {
         "holders": [
@@ -71,7 +77,7 @@ def _scored(
     }
 
 
-def _trained(items: Items, leg: Leg, scored_tokens: Artifact | None) -> dict[str, Any]:
+def _trained(items: Items, leg: RunSegment, scored_tokens: Artifact | None) -> dict[str, Any]:
     """Of a run whose text was made into tokens by another tokenizer, ids mean other items: nothing is said of it."""
     told: dict[str, Any] = {"run": leg.run.name, "role": leg.role, "steps": leg.steps, "sources": [], "why": ""}
     if leg.tokens is None:
@@ -84,7 +90,7 @@ def _trained(items: Items, leg: Leg, scored_tokens: Artifact | None) -> dict[str
             continue
         found = trained_on(leg, source, items, SHOWN_FIRST)
         positions = sorted({one["position"] for one in found["first"]})
-        rows = Table(corpus, source, leg.family).rows(positions) if corpus else []
+        rows = SourceDocuments(corpus, source, leg.family).rows(positions) if corpus else []
         parents = {one.position: list(one.parents) for one in rows}
         for one in found["first"]:
             one |= {"document": f"{source}:{one['position']}", "from_file": parents.get(one["position"], [])}
@@ -92,7 +98,7 @@ def _trained(items: Items, leg: Leg, scored_tokens: Artifact | None) -> dict[str
     return told
 
 
-def _tokenizer(tokens: Artifact | None, legs: Sequence[Leg]) -> Any:
+def _tokenizer(tokens: Artifact | None, legs: Sequence[RunSegment]) -> Any:
     """The one that the scored text was read with, where a run at hand has it; None where none does."""
     for leg in legs:
         if tokens is not None and same_tokenizer(leg, tokens):
@@ -103,14 +109,14 @@ def _tokenizer(tokens: Artifact | None, legs: Sequence[Leg]) -> Any:
     return None
 
 
-def same_tokenizer(leg: Leg, tokens: Artifact) -> bool:
+def same_tokenizer(leg: RunSegment, tokens: Artifact) -> bool:
     """Whether a run's text was read by the tokenizer that these tokens were read by: ids then mean the same items."""
     own = leg.tokens
     return own is not None and own.manifest["inputs"].get("tokenizer") == tokens.manifest["inputs"].get("tokenizer")
 
 
 def with_fate(
-    words: str, artifact: Artifact, legs: Sequence[Leg], family: Family, source: str, most: int
+    words: str, artifact: Artifact, legs: Sequence[RunSegment], family: LineageGraph, source: str, most: int
 ) -> dict[str, Any]:
     """The documents that met a fate, the first `most` of each source, and for copies what they are copies of."""
     corpus = corpus_of(artifact, legs, family)
@@ -135,8 +141,8 @@ def with_fate(
     return {"asked": "fate", "corpus": corpus.name, "words": words, "groups": groups}
 
 
-def _one(position: int, source: str, corpus: Artifact, family: Family) -> dict[str, Any]:
-    table = Table(corpus, source, family)
+def _one(position: int, source: str, corpus: Artifact, family: LineageGraph) -> dict[str, Any]:
+    table = SourceDocuments(corpus, source, family)
     one = table.rows([position])[0]
     told = one.told() | {"bytes": one.num_bytes, "beginning": table.text(position)[:80], "kept": None}
     if "overlap" in one.notes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from graft.core.config.errors import UsageError
 from graft.core.models.base_model import EMBEDDED, Base
 from graft.core.store.artifact import Artifact, Store
-from graft.core.store.lineage import Family, made_as
+from graft.core.store.lineage import LineageGraph, made_as
 from graft.core.store.manifest import MANIFEST
 from graft.core.store.ownership import entries_of
 from graft.lineage.training_runs import with_model
@@ -25,7 +25,7 @@ def split_step(words: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found and not os.path.exists(words) else (words, None)  # noqa: PTH110
 
 
-def resolve(words: str, store: Store) -> tuple[Artifact, Family]:
+def resolve(words: str, store: Store) -> tuple[Artifact, LineageGraph]:
     """The artifact meant, and the family it belongs to.
 
     Errors: UsageError for what is none, among others a model that Graft did not make, or not in this store.
@@ -37,7 +37,7 @@ def resolve(words: str, store: Store) -> tuple[Artifact, Family]:
         raise _not_ours(words)
     else:
         artifact = store.get(str(path) if os.path.exists(path) else words)  # noqa: PTH110
-    return artifact, Family(artifact.path.parent)
+    return artifact, LineageGraph(artifact.path.parent)
 
 
 def _handed_over(words: str, path: Path, store: Store) -> Artifact:
@@ -49,7 +49,7 @@ def _handed_over(words: str, path: Path, store: Store) -> Artifact:
     if name and (beside / MANIFEST).exists():
         return Artifact(beside)
     if name:
-        found = Family(store.root).get(name)
+        found = LineageGraph(store.root).get(name)
         if found is None:
             raise UsageError(
                 f"this comes from {name}, which is not in the store",
@@ -60,7 +60,7 @@ def _handed_over(words: str, path: Path, store: Store) -> Artifact:
         return found
     if not (path / "config.json").exists():
         raise UsageError("graft did not make this", where=words, allowed=ALLOWED)
-    known = with_model(Base(words, path.resolve()).fingerprint(store.prints), Family(store.root))
+    known = with_model(Base(words, path.resolve()).fingerprint(store.prints), LineageGraph(store.root))
     if known is None:
         raise _not_ours(words)
     return known

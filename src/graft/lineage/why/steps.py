@@ -12,8 +12,8 @@ from graft.core.models.base_model import Base
 from graft.core.stats.outliers import Spikes
 from graft.core.tokens.token_shards import REJECTED
 from graft.lineage.exposure import noted, oddities, read_in, spikes
-from graft.lineage.find_documents import Named, Table
-from graft.lineage.training_runs import Leg
+from graft.lineage.find_documents import Named, SourceDocuments
+from graft.lineage.training_runs import RunSegment
 from graft.packing.rows import Piece
 
 EXCERPT_TOKENS = 24  # of each piece, from its beginning
@@ -23,7 +23,7 @@ STORED = (
 )
 
 
-def one(leg: Leg, step: int, rule: Spikes) -> dict[str, Any]:
+def one(leg: RunSegment, step: int, rule: Spikes) -> dict[str, Any]:
     """Everything that a step read, row by row, and what was noted of it. Errors: UsageError for no step of the run."""
     if not 1 <= step <= leg.steps:
         hint = "step 0 is the look at validation text before the first one" if step == 0 else ""
@@ -64,7 +64,11 @@ def one(leg: Leg, step: int, rule: Spikes) -> dict[str, Any]:
 
 
 def _pieces(
-    row: Sequence[Piece], r: int, leg: Leg, named: Mapping[tuple[str, int], Named], odd: Mapping[tuple[int, int], Any]
+    row: Sequence[Piece],
+    r: int,
+    leg: RunSegment,
+    named: Mapping[tuple[str, int], Named],
+    odd: Mapping[tuple[int, int], Any],
 ) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     at = 1
@@ -88,7 +92,7 @@ def _pieces(
     return told
 
 
-def outstanding(leg: Leg, rule: Spikes, most: int) -> dict[str, Any]:
+def outstanding(leg: RunSegment, rule: Spikes, most: int) -> dict[str, Any]:
     """The steps whose loss stands out, those that do most first, each with the documents of that source."""
     found = sorted(spikes(leg, rule), key=_prominence)
     shown: list[dict[str, Any]] = []
@@ -126,7 +130,7 @@ def _prominence(spike: Mapping[str, Any]) -> tuple[bool, float]:
     return finite, spike["usual"] - spike["loss"] if finite else spike["step"]
 
 
-def _named(rows: Sequence[Sequence[Piece]], leg: Leg) -> dict[tuple[str, int], Named]:
+def _named(rows: Sequence[Sequence[Piece]], leg: RunSegment) -> dict[tuple[str, int], Named]:
     """The documents of these rows by (source, position); none where the corpus is gone."""
     wanted: dict[str, set[int]] = {}
     for row in rows:
@@ -138,11 +142,11 @@ def _named(rows: Sequence[Sequence[Piece]], leg: Leg) -> dict[tuple[str, int], N
     return {
         (source, named.position): named
         for source, positions in wanted.items()
-        for named in Table(corpus, source, leg.family).rows(sorted(positions))
+        for named in SourceDocuments(corpus, source, leg.family).rows(sorted(positions))
     }
 
 
-def _excerpt(leg: Leg, piece: Piece) -> str:
+def _excerpt(leg: RunSegment, piece: Piece) -> str:
     """How a piece begins; "" where the run's tokenizer cannot be opened."""
     base = _model(leg)
     if base is None:
@@ -152,7 +156,7 @@ def _excerpt(leg: Leg, piece: Piece) -> str:
     return base.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
 
-def _model(leg: Leg) -> Base | None:
+def _model(leg: RunSegment) -> Base | None:
     return _opened(str(leg.run / "model"))
 
 

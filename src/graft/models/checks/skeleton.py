@@ -55,7 +55,7 @@ SIZE = re.compile(
 BUFFERS = 1 << 28  # numbers in tables of positions and the like, which no file holds
 
 
-class TooLarge(Exception):
+class ModelTooLarge(Exception):
     """A model that is more than its files could fill."""
 
 
@@ -186,7 +186,7 @@ def bounded(base: Base) -> Generator[None]:
     def note(kind: str, count: int) -> None:
         found[kind] += count
         if found[kind] > most[kind]:
-            raise TooLarge(
+            raise ModelTooLarge(
                 f"{found[kind]:,} {kind} and more, and the weight files hold {base.num_tensors:,} tensors with "
                 f"{stored:,} weights"
             )
@@ -216,7 +216,7 @@ def described(folder: Path, kind: Kind) -> Generator[None]:
     """
     try:
         yield
-    except TooLarge as error:
+    except ModelTooLarge as error:
         raise UsageError(
             f"config.json describes a model with {error}",
             where=str(folder / "config.json"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from graft.core.models.architectures import Kind
 from graft.models.forward.attention import NAME, Pieces
 from graft.models.forward.fused_modules import fused
-from graft.models.forward.model import Model, Scores
+from graft.models.forward.model import Model, TargetScores
 from graft.models.forward.pieces import Width, by_length, fills_rows, put_back, share_rows, widths_of
 from graft.models.losses.token_losses import score_and_best
 from graft.packing.batch import Batch
@@ -38,10 +38,10 @@ class Decoder:
             return _run(model, batch.tokens_BT, position_ids=batch.position_BT)
 
     @torch.no_grad()
-    def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
+    def scores(self, model: Model, batch: Batch, sample: bool) -> TargetScores:
         """One pass asks for all."""
         nats_BT, best_BT = score_and_best(model.hidden(batch), model.head, batch.targets_BT)
-        return Scores(nats_BT, torch.ones_like(best_BT), best_BT)
+        return TargetScores(nats_BT, torch.ones_like(best_BT), best_BT)
 
     def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
         return model.hf(input_ids=tokens_PT, use_cache=False).logits

@@ -16,7 +16,7 @@ from graft.core.models.architectures import Kind
 from graft.core.models.base_model import Base
 from graft.core.stats.random_streams import stream
 from graft.core.tokens.special_tokens import mask_id, special_ids
-from graft.models.forward.model import Model, Scores
+from graft.models.forward.model import Model, TargetScores
 from graft.models.forward.pieces import Width, by_length, fills_rows, put_back, widths_of
 from graft.models.losses.token_losses import score_and_best
 from graft.packing.batch import Batch
@@ -51,7 +51,7 @@ class Encoder:
         return put_back(batch, widths, [self._run(model, tokens_N[one.place_SW], one.real_SW) for one in widths])
 
     @torch.no_grad()
-    def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
+    def scores(self, model: Model, batch: Batch, sample: bool) -> TargetScores:
         """TURNS passes over pieces that are one token longer than their pairs: their last target is read too."""
         nats_N = torch.zeros(batch.targets_BT.numel(), device=batch.targets_BT.device)
         asked_N, best_N = (torch.zeros_like(nats_N, dtype=torch.bool) for _ in range(2))
@@ -70,7 +70,7 @@ class Encoder:
                 words_K = pieces.tokens_SU[hide_SU]
                 nats_N[target], best_N[target] = score_and_best(hidden_SUD[hide_SU], model.head, words_K)
                 asked_N[target] = True
-        return Scores(*(found_N.view(batch.targets_BT.shape) for found_N in (nats_N, asked_N, best_N)))
+        return TargetScores(*(found_N.view(batch.targets_BT.shape) for found_N in (nats_N, asked_N, best_N)))
 
     def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
         return model.hf(input_ids=tokens_PT).logits

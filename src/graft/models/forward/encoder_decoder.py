@@ -17,7 +17,7 @@ from graft.core.stats.random_streams import stream
 from graft.core.stats.tally import Tally
 from graft.core.tokens.special_tokens import sentinel_ids, special_ids
 from graft.models.forward.encoder import TURNS, before_head
-from graft.models.forward.model import Model, Scores
+from graft.models.forward.model import Model, TargetScores
 from graft.models.losses.token_losses import score_and_best, weighted_sums
 from graft.packing.batch import Batch
 from graft.packing.span_corruption import Corrupted, Halves, corrupt, pieces_of, stack, text_of
@@ -81,7 +81,7 @@ class EncoderDecoder:
             return torch.stack([torch.nn.functional.pad(one_UD, (0, 0, 0, full - len(one_UD))) for one_UD in made])
 
     @torch.no_grad()
-    def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
+    def scores(self, model: Model, batch: Batch, sample: bool) -> TargetScores:
         """TURNS passes over pieces that are one token longer than their pairs."""
         shape = batch.targets_BT.shape
         nats_N = torch.zeros(batch.targets_BT.numel(), device=batch.targets_BT.device)
@@ -95,7 +95,7 @@ class EncoderDecoder:
             place_K = halves.target_PU[word_PU]
             nats_N[place_K], best_N[place_K] = score_and_best(hidden_KD, model.head, halves.writes_PU[word_PU])
             asked_N[place_K] = True
-        return Scores(nats_N.view(shape), asked_N.view(shape), best_N.view(shape))
+        return TargetScores(nats_N.view(shape), asked_N.view(shape), best_N.view(shape))
 
     def logits(self, model: Model, tokens_PT: Tensor) -> Tensor:
         """Of writing the texts that were read."""

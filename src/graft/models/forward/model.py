@@ -31,7 +31,7 @@ SCALES = ("logit_scale", "lm_head_multiplier")
 DIVISORS = ("logits_scaling",)
 
 
-class Scores(NamedTuple):
+class TargetScores(NamedTuple):
     """What a model makes of the targets of packed rows."""
 
     nats_BT: Tensor  # float32; 0 where nothing was asked
@@ -59,7 +59,7 @@ class Reading(Protocol):
         """hidden_BTD: what the head projects."""
         ...
 
-    def scores(self, model: Model, batch: Batch, sample: bool) -> Scores:
+    def scores(self, model: Model, batch: Batch, sample: bool) -> TargetScores:
         """No gradients. sample: a fixed part of the targets is enough, where asking for all takes several passes."""
         ...
 
@@ -152,7 +152,7 @@ class Model:
         with self._tables(batch.tokens_BT):
             return self.root.within(self.reading.hidden, self, batch)
 
-    def scores(self, batch: Batch, *, sample: bool = False) -> Scores:
+    def scores(self, batch: Batch, *, sample: bool = False) -> TargetScores:
         """What it makes of the targets of packed rows, asked as its kind can be (see `reading`); no gradients."""
         with self._tables(batch.tokens_BT):
             return self.root.within(self.reading.scores, self, batch, sample)

@@ -131,7 +131,7 @@ def draw_documents(
     of the cache with others. cached False: every token from the whole text before it, for a model whose cache is not
     to be trusted. watch: called with the number of tokens of every step.
     """
-    reading: Reading = Cached(model) if cached and can_cache(model) else Recomputed(model)
+    reading: RowDecoder = Cached(model) if cached and can_cache(model) else Recomputed(model)
     uniform_RT64 = widest(uniform_RT, model.device)
     num_rows = len(uniform_RT)
     token_RT, nats_RT, muted_RT = (np.zeros((num_rows, drawing.limit), kind) for kind in ("uint32", "f4", "f4"))
@@ -177,7 +177,7 @@ def can_cache(model: PreTrainedModel) -> bool:
     return "past_key_values" in inspect.signature(model.forward).parameters
 
 
-class Reading(Protocol):
+class RowDecoder(Protocol):
     """A model that reads one more token of every row."""
 
     def logits(self, last_S: Tensor) -> Tensor:

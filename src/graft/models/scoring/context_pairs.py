@@ -9,7 +9,7 @@ import numpy as np
 
 from graft.core.config.errors import UsageError
 from graft.core.models.base_model import Base
-from graft.core.tokens.cached_encoder import Encoded, Encoder
+from graft.core.tokens.cached_encoder import CachedEncoder, Encoded
 from graft.models.scoring.continuations import Ending
 
 
@@ -38,7 +38,7 @@ class PairEncoder:
     def __init__(self, base: Base, window: int) -> None:
         tokenizer = base.tokenizer
         tokenizer.encode_special_tokens = True
-        self.encoder = Encoder(tokenizer)
+        self.encoder = CachedEncoder(tokenizer)
         self.window = window
         plain = tokenizer.encode("a", add_special_tokens=False).ids
         marked = tokenizer.encode("a", add_special_tokens=True).ids

@@ -39,7 +39,7 @@ class Ending:
     place: tuple[str, int] = ("", 0)
 
 
-class Scored(NamedTuple):
+class ContinuationScores(NamedTuple):
     """Of E endings: -log p of all their tokens, summed, and whether each of them was the likeliest there."""
 
     nats_E: NDArray[np.float64]
@@ -68,7 +68,9 @@ class EndingScorer:
         self.model, self.window, self.tokens = model, window, tokens
         self.takes_masks: bool | None = None  # None: not asked yet
 
-    def __call__(self, endings: Sequence[Ending], watch: Callable[[int], None] = lambda endings: None) -> Scored:
+    def __call__(
+        self, endings: Sequence[Ending], watch: Callable[[int], None] = lambda endings: None
+    ) -> ContinuationScores:
         """watch: called with how many endings were done. Errors: NotFinite naming places whose nats are no number."""
         too_long = [one.place for one in endings if not 0 < one.size < len(one.ids) <= self.window + 1]
         assert not too_long, f"an ending without context, or longer than the window: {too_long[:3]}"
@@ -99,7 +101,7 @@ class EndingScorer:
                 do="look at these places; if nothing is wrong there, the model is: if it was just trained, train with "
                 "a lower train.rate or with precision fp32, else fetch its files again",
             )
-        return Scored(nats_E, greedy_E)
+        return ContinuationScores(nats_E, greedy_E)
 
     def _shares(self, endings: Sequence[Ending]) -> bool:
         """Whether rows may be tries: the mask is seen to, and the first texts, read both ways, come to the same."""

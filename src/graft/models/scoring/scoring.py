@@ -24,7 +24,7 @@ ROW_TOKENS = 8192  # tokens scored at once
 BLOCK = 4096  # pieces packed together
 
 
-class Scored(NamedTuple):
+class ScoredPiece(NamedTuple):
     """A piece with what a model made of its n targets."""
 
     piece: Piece
@@ -70,7 +70,7 @@ def choose_documents(source: TokenSource, split: str, max_tokens: int) -> Choice
 
 def score_documents(
     model: Model, source: TokenSource, choice: Choice, *, window: int, rows: int, sample: bool = False
-) -> Iterator[Scored]:
+) -> Iterator[ScoredPiece]:
     """Every piece of the chosen documents, in no particular order.
 
     A target that was not asked for is NaN: what does not count in training (all but the answers of a dialogue), marks
@@ -106,7 +106,7 @@ def score_documents(
 @torch.no_grad()
 def _score_rows(
     model: Model, source: TokenSource, rows: list[list[Piece]], window: int, sample: bool
-) -> Iterator[Scored]:
+) -> Iterator[ScoredPiece]:
     longest = max(sum(piece.last - piece.first for piece in row) for row in rows)
     width = min(window, -(-longest // 64) * 64)  # short documents alone need no full window
     stretches = [[source.tokens(p.document, p.first, p.last + 1) for p in row] for row in rows]
@@ -119,7 +119,7 @@ def _score_rows(
         for piece in row:
             end = at + piece.last - piece.first
             counts = source.weights(piece.document, piece.first + 1, piece.last + 1) != 0
-            yield Scored(piece, np.where(counts, nats_BT[b, at:end], np.nan), best_BT[b, at:end])
+            yield ScoredPiece(piece, np.where(counts, nats_BT[b, at:end], np.nan), best_BT[b, at:end])
             at = end
 
 
@@ -195,7 +195,7 @@ def nats_by_document(
     return Tally(total_D, count_D)
 
 
-def gather(source: TokenSource, choice: Choice, num_bytes_D: np.ndarray, scored: Iterable[Scored]) -> Evidence:
+def gather(source: TokenSource, choice: Choice, num_bytes_D: np.ndarray, scored: Iterable[ScoredPiece]) -> Evidence:
     """Scored pieces as evidence, in the order of the choice (without the vocabulary's texts).
 
     Targets that were not asked for are left out. num_bytes_D: UTF-8 bytes of what is scored of each document.

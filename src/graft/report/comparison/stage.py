@@ -39,7 +39,7 @@ class Present:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ComparedText:
     """The artifacts of one comparison, and the words its user gave; of pairs the model before comes first."""
 
     models: tuple[str, str]
@@ -54,7 +54,7 @@ class Shown:
     notes: Sequence[str]
 
 
-def present(shown: Shown, settings: Present = Present(), *, store: Store) -> Artifact:
+def present(shown: ComparedText, settings: Present = Present(), *, store: Store) -> Artifact:
     """Kind "report": summary.json and report.html, a page that needs nothing but itself."""
     inputs: dict[str, Artifact | str] = {"contrast": shown.contrast, "corpus": shown.corpus}
     inputs |= {f"tokens {side}": one for side, one in zip(("before", "after"), shown.tokens, strict=True)}
@@ -64,7 +64,7 @@ def present(shown: Shown, settings: Present = Present(), *, store: Store) -> Art
     return store.make("report", settings, inputs, __name__, lambda draft: _build(draft, shown, settings))
 
 
-def _build(draft: Draft, shown: Shown, settings: Present) -> None:
+def _build(draft: Draft, shown: ComparedText, settings: Present) -> None:
     summary = summarize(shown, settings.lost_share)
     (draft / "summary.json").write_text(
         json.dumps(summary, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8"
@@ -74,7 +74,7 @@ def _build(draft: Draft, shown: Shown, settings: Present) -> None:
     draft.facts |= {"verdict": summary["verdict"], "documents_shown": len(facts["documents"])}
 
 
-def summarize(shown: Shown, lost_share: float = Present.lost_share) -> dict[str, Any]:
+def summarize(shown: ComparedText, lost_share: float = Present.lost_share) -> dict[str, Any]:
     """The outcome in numbers, by text; changes relative, intervals 95 %. Rows: see `token_differences`.
 
     Where one of the tokenizers loses more than `lost_share` of a text there is no verdict on it. Of models that read
@@ -144,7 +144,7 @@ def sentence(name: str, row: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(shown: Shown, texts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _notes(shown: ComparedText, texts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What to know before quoting the outcome."""
     if not shown.contrast.facts["shared"]:
         yield (
@@ -168,12 +168,12 @@ def _notes(shown: Shown, texts: Mapping[str, Mapping[str, Any]]) -> Iterator[str
         yield from one.facts.get("notes", ())
 
 
-def _by_source(shown: Shown, probe: str) -> dict[str, list[dict[str, Any]]]:
+def _by_source(shown: ComparedText, probe: str) -> dict[str, list[dict[str, Any]]]:
     rows = json.loads((shown.contrast / f"{probe}.json").read_text(encoding="utf-8"))
     return {name: [row for row in rows if row["source"] == name] for name in shown.contrast.facts["sources"]}
 
 
-def _facts(shown: Shown, summary: dict[str, Any], settings: Present) -> dict[str, Any]:
+def _facts(shown: ComparedText, summary: dict[str, Any], settings: Present) -> dict[str, Any]:
     """See `graft.report.comparison.page.render_contrast`."""
     manifest = shown.contrast.manifest
     return {
@@ -199,7 +199,7 @@ def _facts(shown: Shown, summary: dict[str, Any], settings: Present) -> dict[str
     }
 
 
-def documents(shown: Shown, settings: Present) -> list[dict[str, Any]]:
+def documents(shown: ComparedText, settings: Present) -> list[dict[str, Any]]:
     """Documents with "tokens" as rows (text, nats before, nats after, number of tokens after; 0: an end mark).
 
     All of them where there is room; else sources in turn, and of each in turn the one that gained most and the one
@@ -240,7 +240,7 @@ def _from_both_ends(change_D: np.ndarray) -> list[int]:
     return [row for pair in zip_longest(order[:half], order[half:][::-1]) for row in pair if row is not None]
 
 
-def _origins(shown: Shown, name: str, positions: list[int]) -> dict[int, dict[str, Any]]:
+def _origins(shown: ComparedText, name: str, positions: list[int]) -> dict[int, dict[str, Any]]:
     """text, parents and notes of these documents of a source, by position."""
     columns = ["position", "text", "parents", "notes"]
     table = pq.read_table(shown.corpus / f"{name}.parquet", columns=columns, filters=[("position", "in", positions)])

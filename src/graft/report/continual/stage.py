@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graft.continual.metrics.overall_performance import OverallPerformance
-from graft.continual.results import COSTS, MEASURES, Learned, Standing
+from graft.continual.results import COSTS, MEASURES, MethodRun, Standing
 from graft.continual.settings import Judge
 from graft.core.config.plugin_labels import labelled
 from graft.core.config.plugins import plugin_name
@@ -22,7 +22,7 @@ from graft.report.continual.page import render_stream
 
 def judge(
     start: Artifact,
-    learned: Sequence[Learned],
+    learned: Sequence[MethodRun],
     settings: Judge = Judge(),
     *,
     quizzed: Artifact | None = None,

@@ -22,7 +22,7 @@ Document = tuple[int, int]  # its position in the text, and how many of its byte
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScoredText:
     """What one model made of one text: bits and bytes of every document by its place and size."""
 
     label: str
@@ -52,13 +52,13 @@ def pair(seen: Mapping[str, Artifact], most: int, seed: int) -> tuple[list[dict[
     return rows, notes
 
 
-def _groups(seen: Mapping[str, Artifact]) -> list[tuple[str, list[Seen]]]:
+def _groups(seen: Mapping[str, Artifact]) -> list[tuple[str, list[ScoredText]]]:
     """Those that read the same text by the same measure, by source."""
-    groups: dict[tuple[str, ...], list[Seen]] = {}
+    groups: dict[tuple[str, ...], list[ScoredText]] = {}
     for label, artifact in seen.items():
         for source, evidence in read_evidence(artifact).items():
             key = source, text_behind(artifact, source), str(artifact.facts.get("measure", "")), precision_of(artifact)
-            groups.setdefault(key, []).append(Seen(label, _by_document(evidence)))
+            groups.setdefault(key, []).append(ScoredText(label, _by_document(evidence)))
     return [(key[0], group) for key, group in groups.items() if len(group) > 1]
 
 
@@ -68,11 +68,11 @@ def _by_document(evidence: Evidence) -> dict[Document, tuple[float, float]]:
     return dict(zip(keys, zip(bits.total.tolist(), bits.count.tolist(), strict=True), strict=True))
 
 
-def _mean(one: Seen) -> float:
+def _mean(one: ScoredText) -> float:
     return sum(bits for bits, _ in one.bits.values()) / max(1.0, sum(size for _, size in one.bits.values()))
 
 
-def _rows(source: str, pairs: Sequence[tuple[Seen, Seen]], seed: int) -> list[dict[str, Any]]:
+def _rows(source: str, pairs: Sequence[tuple[ScoredText, ScoredText]], seed: int) -> list[dict[str, Any]]:
     """A row of each pair that has documents in common, in the order of the pairs."""
     shared = [tuple(key for key in one.bits if key in other.bits) for one, other in pairs]
     found: dict[int, dict[str, Any]] = {}

@@ -21,7 +21,7 @@ from graft.scaling.solving.holdout import WAYS, HoldOut, hold_out, make_folds, s
 from graft.scaling.solving.law_file import LawFile
 from graft.scaling.tables.table import stack
 from graft.scaling.tables.table_file import read_table
-from graft.scaling.tables.trials import Columns, Reading, read_trials
+from graft.scaling.tables.trials import Columns, TableReading, read_trials
 
 BETTER = 1.5  # by which factor a law must err less against 1 - ratio before that is said
 
@@ -87,7 +87,7 @@ class FitRequest:
         }  # fmt: skip
         return build(Columns, given, place=flag_of)
 
-    def _base_loss(self, reading: Reading) -> dict[float, float]:
+    def _base_loss(self, reading: TableReading) -> dict[float, float]:
         if self.base_loss is None:
             return dict(reading.base_loss)
         sizes = sorted(set(reading.trials.columns["size"].tolist())) if "size" in reading.trials.columns else []
@@ -101,7 +101,7 @@ class FitRequest:
             raise UsageError(f"--base-loss is {self.base_loss:g}", allowed="a loss in nats, above 0")
         return {sizes[0] if sizes else 0.0: self.base_loss}
 
-    def _held(self, law: Any, reading: Reading) -> HoldOut | None:
+    def _held(self, law: Any, reading: TableReading) -> HoldOut | None:
         if not self.holdout:
             return None
         leave = number(self.leave, "--leave") if self.leave else None
@@ -115,7 +115,7 @@ class FitRequest:
 def read(
     tables: Sequence[Path], join: Path | None, columns: Columns, reads: Sequence[str], form: str, *,
     may_read: Sequence[str] = (), measured: bool = True, known: Sequence[str] = (),
-) -> Reading:  # fmt: skip
+) -> TableReading:  # fmt: skip
     """The tables, joined, as trials. Errors: UsageError."""
     table = stack([read_table(path) for path in tables])
     if join is not None:
@@ -124,7 +124,7 @@ def read(
 
 
 def _fit_told(
-    kept: LawFile, reading: Reading, tests: Reading | None, held: HoldOut | None, tables: Sequence[Path]
+    kept: LawFile, reading: TableReading, tests: TableReading | None, held: HoldOut | None, tables: Sequence[Path]
 ) -> dict[str, Any]:
     fitted, trials = kept.fitted, reading.trials
     warnings = [*reading.warnings, *fitted.warnings, *_wrong_way(kept, trials)]
@@ -188,7 +188,7 @@ def _trend(trials: Trials) -> float:
     return sum(float(np.sign((ratio_T[rows] - ratio_T[rows].mean()) @ trials.loss_T[rows])) for rows in groups.values())
 
 
-def _points(kept: LawFile, reading: Reading, part: str) -> list[dict[str, Any]]:
+def _points(kept: LawFile, reading: TableReading, part: str) -> list[dict[str, Any]]:
     found = kept.of_trials(reading.trials)
     return [
         {

@@ -15,7 +15,7 @@ FLOPS = 6  # per weight and token
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateRun:
     """A run that could be made next.
 
     cost: in what `cost_in` says. low, high: the answer's interval after it. narrowing: by which share of itself the
@@ -37,7 +37,7 @@ class Candidate:
         return told | {"low": self.low, "high": self.high, "narrowing": self.narrowing, "per_cost": self.per_cost}
 
 
-def rank(law: LawFile, answer: float, answer_S: np.ndarray, columns: Mapping[str, Any]) -> list[Candidate]:
+def rank(law: LawFile, answer: float, answer_S: np.ndarray, columns: Mapping[str, Any]) -> list[CandidateRun]:
     """The candidate runs, best narrowing per cost first.
 
     answer_S: the answer by every bootstrap draw of `law`. columns: candidates, T each, in the table's units.
@@ -67,7 +67,7 @@ def rank(law: LawFile, answer: float, answer_S: np.ndarray, columns: Mapping[str
     low, high = np.quantile(answer_S, law.tails)
     cost_T = cost_of(whole)
     found = [
-        Candidate(
+        CandidateRun(
             {name: float(values[t]) for name, values in whole.items()},
             float(cost_T[t]),
             answer - (answer - low) * kept,

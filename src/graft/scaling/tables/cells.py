@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graft.core.config.errors import UsageError, shortened
-from graft.scaling.tables.table import Table, number_of
+from graft.scaling.tables.table import CellTable, number_of
 
 POSITIVE, SHARE, NUMBER = "a number above 0", "a share from 0 to 1", "a number"
 LIMITS = {
@@ -21,7 +21,7 @@ ROUNDING = 0.0005  # of a share written with three decimals, as published mixtur
 MOST_ROUNDING = 0.02  # of the sum of very many: their errors go both ways
 
 
-def value_of(noun: str, cell: Any, table: Table, row: int, name: str) -> float:
+def value_of(noun: str, cell: Any, table: CellTable, row: int, name: str) -> float:
     """A cell as the number it must be. Errors: UsageError naming row, column, value, what is allowed and what to do."""
     limit = LIMITS.get(noun, NUMBER)
     what = f'{table.rows[row]}, column "{name}" is'
@@ -64,7 +64,7 @@ def _written(cell: str) -> str:
     return "write a number, such as 0.3, 1e9 or 1.5B; take rows that have none out with --where"
 
 
-def domains_of(table: Table, patterns: Sequence[str], law: str, known: Sequence[str]) -> tuple[str, ...]:
+def domains_of(table: CellTable, patterns: Sequence[str], law: str, known: Sequence[str]) -> tuple[str, ...]:
     """The columns of shares, in the table's order (or in that of the law that is asked)."""
     if known:
         missing = [name for name in known if name not in table.columns]
@@ -93,7 +93,7 @@ def domains_of(table: Table, patterns: Sequence[str], law: str, known: Sequence[
     return tuple(chosen)
 
 
-def weights_of(table: Table, domains: tuple[str, ...]) -> np.ndarray:
+def weights_of(table: CellTable, domains: tuple[str, ...]) -> np.ndarray:
     """Shares of the domains (T x K), each row summing to 1 but for rounding to three decimals. Errors: UsageError."""
     raw_TK = np.array([[number_of(cell) or 0.0 for cell in table.find(name)] for name in domains]).T
     slack = min(ROUNDING * len(domains), MOST_ROUNDING)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from graft.core.config.errors import UsageError
 from graft.scaling.fitting.trials import Trials
-from graft.scaling.tables.table import Table, number_of
+from graft.scaling.tables.table import CellTable, number_of
 
 FALLS = 0.01  # by how much of itself a rate may fall between two checkpoints and still be called constant
 FALLING = ("cosine", "linear", "decay", "anneal", "polynomial", "inverse")
@@ -14,7 +14,7 @@ SCHEDULES = ("schedule", "lr_schedule", "scheduler", "lr_scheduler")
 
 
 def require_no_decay(
-    table: Table, schedule: str, reads: Sequence[str], used: Mapping[str, str], trials: Trials,
+    table: CellTable, schedule: str, reads: Sequence[str], used: Mapping[str, str], trials: Trials,
     label_T: Sequence[str], runs_told: bool,
 ) -> tuple[str, ...]:  # fmt: skip
     """Warnings where `schedule` is "accept". Errors: UsageError where a run's rate falls while its tokens serve as D.
@@ -39,7 +39,12 @@ def require_no_decay(
 
 
 def _falling_rate(
-    table: Table, reads: Sequence[str], used: Mapping[str, str], trials: Trials, label_T: Sequence[str], runs_told: bool
+    table: CellTable,
+    reads: Sequence[str],
+    used: Mapping[str, str],
+    trials: Trials,
+    label_T: Sequence[str],
+    runs_told: bool,
 ) -> str:
     if "rate" not in used:
         return ""
@@ -72,7 +77,7 @@ def _run_of(row: int, reads: Sequence[str], trials: Trials, label_T: Sequence[st
     return beside, shares, label_T[row] if label_T else ""
 
 
-def _falling_word(table: Table, trials: Trials) -> str:
+def _falling_word(table: CellTable, trials: Trials) -> str:
     """The same by a column that names schedules, where rows are taken for checkpoints of one run."""
     name = next((one for one in table.columns if one.lower() in SCHEDULES), "")
     if not name:

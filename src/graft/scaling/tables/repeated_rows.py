@@ -9,11 +9,11 @@ import numpy as np
 
 from graft.core.config.errors import UsageError
 from graft.scaling.fitting.trials import Trials
-from graft.scaling.tables.table import Table, number_of
+from graft.scaling.tables.table import CellTable, number_of
 
 
 def once_each(
-    trials: Trials, table: Table, label_T: Sequence[str], how: str, reads: Sequence[str], runs_told: bool
+    trials: Trials, table: CellTable, label_T: Sequence[str], how: str, reads: Sequence[str], runs_told: bool
 ) -> tuple[Trials, list[int], str]:
     """The trials, the rows that they are, and a note. Two rows repeat a point when all that the law reads is the same,
     and nothing says that they are of different runs or domains.
@@ -49,7 +49,7 @@ def once_each(
     return averaged, kept, told
 
 
-def _refused(trials: Trials, table: Table, nouns: Sequence[str], again: Sequence[tuple[int, int]]) -> UsageError:
+def _refused(trials: Trials, table: CellTable, nouns: Sequence[str], again: Sequence[tuple[int, int]]) -> UsageError:
     row, earlier = again[0]
     point = ", ".join(f"{noun} {trials.columns[noun][row]:.6g}" for noun in nouns) or "the same shares"
     more = f"; {len(again) - 1} more rows repeat a point" if len(again) > 1 else ""
@@ -67,7 +67,7 @@ def _refused(trials: Trials, table: Table, nouns: Sequence[str], again: Sequence
     )
 
 
-def _tells_apart(table: Table, name: str, again: Sequence[tuple[int, int]]) -> bool:
+def _tells_apart(table: CellTable, name: str, again: Sequence[tuple[int, int]]) -> bool:
     """Whether a column of text differs in every pair of rows that measure the same point."""
     pairs = [(table.columns[name][row], table.columns[name][earlier]) for row, earlier in again]
     return all(one is not None and number_of(one) is None and one != other for one, other in pairs)

@@ -24,7 +24,7 @@ CONDITION = re.compile(r"\s*(.+?)\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*")
 
 
 @dataclass(frozen=True)
-class Table:
+class CellTable:
     """Cells as they stand in the file (text from CSV), None where a row has none; `rows` names each row's place.
 
     Rows count from 1, the header not counted; a CSV file's line is named too. file_T: the file a row came from.
@@ -49,12 +49,12 @@ class Table:
             )
         return self.columns[name]
 
-    def take(self, chosen: Sequence[int]) -> Table:
+    def take(self, chosen: Sequence[int]) -> CellTable:
         """The chosen rows, in that order."""
         cells = {name: [column[row] for row in chosen] for name, column in self.columns.items()}
-        return Table(self.name, cells, tuple(self.rows[t] for t in chosen), tuple(self.file_T[t] for t in chosen))
+        return CellTable(self.name, cells, tuple(self.rows[t] for t in chosen), tuple(self.file_T[t] for t in chosen))
 
-    def where(self, condition: str) -> Table:
+    def where(self, condition: str) -> CellTable:
         """The rows for which "COL=VALUE" holds (or !=, <, >, <=, >=), numbers as numbers. Errors: UsageError."""
         found = CONDITION.fullmatch(condition)
         if not found:
@@ -74,7 +74,7 @@ class Table:
             )
         return self.take(kept)
 
-    def join(self, other: Table) -> Table:
+    def join(self, other: CellTable) -> CellTable:
         """Rows that agree in every column that both have, side by side. Errors: UsageError where one finds none."""
         keys = [name for name in self.columns if name in other.columns and name]
         if not keys:
@@ -110,10 +110,10 @@ class Table:
                 allowed="tables whose rows belong together one by one",
             )
         beside = other.take([places[key] for key in wanted])
-        return Table(f"{self.name}+{other.name}", {**beside.columns, **self.columns}, self.rows, self.file_T)
+        return CellTable(f"{self.name}+{other.name}", {**beside.columns, **self.columns}, self.rows, self.file_T)
 
 
-def stack(tables: Sequence[Table]) -> Table:
+def stack(tables: Sequence[CellTable]) -> CellTable:
     """Several tables with the same columns, one under the other. Errors: UsageError where columns differ."""
     if len(tables) == 1:
         return tables[0]
@@ -129,7 +129,7 @@ def stack(tables: Sequence[Table]) -> Table:
     columns = {name: [cell for table in tables for cell in table.columns[name]] for name in first.columns}
     rows = tuple(f"{table.name}, {row}" for table in tables for row in table.rows)
     files = tuple(file for table in tables for file in table.file_T)
-    return Table(f"{len(tables)} tables", columns, rows, files)
+    return CellTable(f"{len(tables)} tables", columns, rows, files)
 
 
 def number_of(cell: Any) -> float | None:

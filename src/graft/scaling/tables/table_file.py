@@ -14,14 +14,14 @@ from graft.core.config.errors import UsageError, nearest, said
 from graft.core.config.regular_file import require_file
 from graft.core.config.strict_json import parse_json
 from graft.readers.open_compressed import COMPRESSIONS, DAMAGED, opened
-from graft.scaling.tables.table import Table
+from graft.scaling.tables.table import CellTable
 
 MOST_COLUMNS = 50_000  # of runs, their settings and the shares of their domains
 KINDS = ".csv, .tsv, .parquet, .json or .jsonl, also .gz and .zst of those but .parquet"
 LONGEST_CELL = 1 << 17  # characters
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> CellTable:
     """The table in a file. Errors: UsageError for what is no table, naming the file, the line and what is allowed."""
     bare = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     readers: dict[str, Callable[[Path], tuple[dict[str, list[Any]], list[str]]]] = {
@@ -50,7 +50,7 @@ def read_table(path: Path) -> Table:
             allowed=f"at most {MOST_COLUMNS:,}",
             do="keep the columns that the law reads",
         )
-    return Table(path.name, columns, tuple(rows), (path.name,) * len(rows))
+    return CellTable(path.name, columns, tuple(rows), (path.name,) * len(rows))
 
 
 def _text(path: Path) -> str:

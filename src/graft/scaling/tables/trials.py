@@ -14,7 +14,7 @@ from graft.scaling.fitting.trials import Trials
 from graft.scaling.tables.cells import domains_of, value_of, weights_of
 from graft.scaling.tables.constant_rate_check import require_no_decay
 from graft.scaling.tables.repeated_rows import once_each
-from graft.scaling.tables.table import Table, number_of
+from graft.scaling.tables.table import CellTable, number_of
 
 NOUNS = ("size", "tokens", "ratio", "unique", "step", "rate", "injected", "learnability", "domain", "base_loss", "run")
 ALSO_CALLED = {
@@ -54,7 +54,7 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class TableReading:
     """Trials, and what people need to know of where they came from.
 
     places: where each row stands. label_T: its domain, where the table has such a column. file_T: its file.
@@ -73,7 +73,7 @@ class Reading:
 
 
 def read_trials(
-    table: Table,
+    table: CellTable,
     columns: Columns,
     reads: Sequence[str],
     *,
@@ -81,7 +81,7 @@ def read_trials(
     may_read: Sequence[str] = (),
     measured: bool = True,
     known: Sequence[str] = (),
-) -> Reading:
+) -> TableReading:
     """The rows of a table as trials of a law that reads the columns `reads`, and of `may_read` those that there are.
 
     measured: False where only predictions are wanted: there need be no losses, and the same point may stand twice.
@@ -120,11 +120,11 @@ def read_trials(
         notes += filter(None, [guessed, repeated])
     rows, files = tuple(table.rows[row] for row in kept), tuple(table.file_T[row] for row in kept)
     labels = tuple(label_T[row] for row in kept) if label_T else ()
-    return Reading(trials, rows, files, used, labels, base_loss, tuple(notes), warnings)
+    return TableReading(trials, rows, files, used, labels, base_loss, tuple(notes), warnings)
 
 
 def _found(
-    table: Table, columns: Columns, reads: Sequence[str], may_read: Sequence[str], law: str, measured: bool
+    table: CellTable, columns: Columns, reads: Sequence[str], may_read: Sequence[str], law: str, measured: bool
 ) -> dict[str, str]:
     """The column of every noun that is read, or said, or that other checks look at."""
     for noun in columns.named:
@@ -162,14 +162,14 @@ def _flag(noun: str) -> str:
     return f"--{noun}" if noun in FLAGS else f"--column {noun}="
 
 
-def _called(table: Table, noun: str, *, also: bool = False) -> str:
+def _called(table: CellTable, noun: str, *, also: bool = False) -> str:
     """The column called like the noun (or, with `also`, like one of its other names), in any case of letters."""
     names = [noun, *(ALSO_CALLED.get(noun, "").split() if also else [])]
     by_lower = {name.lower(): name for name in reversed(list(table.columns))}
     return next((by_lower[name.lower()] for name in names if name.lower() in by_lower), "")
 
 
-def _unread(table: Table, noun: str, used: Mapping[str, str]) -> str:
+def _unread(table: CellTable, noun: str, used: Mapping[str, str]) -> str:
     """The column called like the noun that nothing else is read from; one of domains' names holds no numbers."""
     name = _called(table, noun, also=noun == "rate")
     if name in used.values() or (
@@ -179,7 +179,7 @@ def _unread(table: Table, noun: str, used: Mapping[str, str]) -> str:
     return name
 
 
-def _column(table: Table, noun: str, columns: Columns, law: str) -> str:
+def _column(table: CellTable, noun: str, columns: Columns, law: str) -> str:
     """Errors: UsageError when no column is said or called so, with the likeliest one."""
     said = columns.named.get(noun)
     if said:
@@ -199,7 +199,7 @@ def _column(table: Table, noun: str, columns: Columns, law: str) -> str:
     return found
 
 
-def _base_losses(table: Table, cells: Mapping[str, np.ndarray], *, required: bool) -> dict[float, float]:
+def _base_losses(table: CellTable, cells: Mapping[str, np.ndarray], *, required: bool) -> dict[float, float]:
     """Loss of the base by size (0 where none is said).
 
     Errors: UsageError where one size has two; not `required`: then it is not known by size, and every row has its own.
@@ -222,7 +222,7 @@ def _base_losses(table: Table, cells: Mapping[str, np.ndarray], *, required: boo
 
 
 def _runs(
-    table: Table, columns: Columns, used: Mapping[str, str], reads: Sequence[str], own: Mapping[str, np.ndarray],
+    table: CellTable, columns: Columns, used: Mapping[str, str], reads: Sequence[str], own: Mapping[str, np.ndarray],
     weights_TK: np.ndarray | None, label_T: Sequence[str],
 ) -> tuple[np.ndarray, str]:  # fmt: skip
     """Which run a row is a checkpoint of, and a note where that is a guess."""
