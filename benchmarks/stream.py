@@ -29,7 +29,7 @@ from graft.continual.methods.replay import Replay
 from graft.continual.methods.stay_close import StayClose
 from graft.core.store.artifact import Store
 from graft.evaluation.score_documents import Evaluate
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 from graft.training.settings import Train
 
 DOMAINS = {
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(".graft/stream"))
     chosen = parser.parse_args()
     texts = gather(chosen.data, chosen.model.parent / "held_out_books.json", chosen.store / "texts", False)
-    job = Stream(
+    job = Continual(
         base=str(chosen.model),
         domains={name: str(texts[text]) for name, text in DOMAINS.items()},
         general=(str(texts[UNREAD]),),

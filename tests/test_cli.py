@@ -196,7 +196,7 @@ def run_python(code: str, **how: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_stages_one_by_one_from_python(world, tmp_path):
     shutil.copytree(world.domain, tmp_path / "my_texts")
-    assert STAGES in (REPOSITORY / "README.md").read_text()
+    assert STAGES in (REPOSITORY / "docs" / "how-to" / "python.md").read_text()
     tiny = STAGES.replace('"embedded"', repr(str(world.base.folder))).replace("400_000", "1_000, rows=4")
     process = run_python(tiny, cwd=tmp_path)
     assert process.returncode == 0, process.stderr

@@ -31,7 +31,7 @@ from graft.evaluation.benchmarks.question import FORMS, BadQuestion, question_of
 from graft.evaluation.benchmarks.run_benchmark import answer
 from graft.evaluation.benchmarks.settings import Answer
 from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
-from graft.jobs.benchmark import Benchmark
+from graft.jobs.eval import Eval
 from graft.report.benchmark.items import Graded, items_of
 from graft.report.benchmark.stage import Grade, grade, number_keys, summarize
 from graft.report.benchmark.verdict import named
@@ -1195,7 +1195,7 @@ def test_the_job_lays_out_its_results_and_a_gate_reads_them(
     world: World, other: Base, many: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    job = Benchmark(model=str(other.folder), against=str(world.base.folder), suite=(str(many),), out=str(out))
+    job = Eval(model=str(other.folder), against=str(world.base.folder), suite=(str(many),), out=str(out))
     made: list[bool] = []
     store = Store(tmp_path / "store", on_made=lambda artifact, fresh: made.append(fresh))
     outcome = job(store)
@@ -1218,9 +1218,9 @@ def test_the_job_lays_out_its_results_and_a_gate_reads_them(
     with pytest.raises(GateClosed, match="tasks.nowhere.chance was not measured"):
         check_gate(read_conditions(["tasks.nowhere.chance > 1"], job), outcome.summary)
     with pytest.raises(UsageError, match="has no number"):
-        read_conditions(["all.accuracy.change < 0"], Benchmark(suite=(str(many),)))
+        read_conditions(["all.accuracy.change < 0"], Eval(suite=(str(many),)))
     with pytest.raises(UsageError, match="suite names nothing"):
-        Benchmark()
+        Eval()
 
 
 def test_the_command(world: World, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1242,7 +1242,7 @@ def test_the_command(world: World, many: Path, tmp_path: Path, monkeypatch: pyte
 def test_reading_the_job_loads_neither_torch_nor_the_harness() -> None:
     import subprocess
 
-    code = "import sys, graft.jobs.benchmark; print([m for m in ('torch', 'lm_eval', 'datasets') if m in sys.modules])"
+    code = "import sys, graft.jobs.eval; print([m for m in ('torch', 'lm_eval', 'datasets') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "[]"
 

@@ -29,7 +29,7 @@ from graft.core.tokens.bpe_spelling import Spelling, with_merges
 from graft.data.curate import Curate
 from graft.data.ingest import Ingest
 from graft.data.tokenize import Tokenize, tokenize
-from graft.evaluation.compare.compare_extension import Compare
+from graft.evaluation.compare.compare_extension import CompareExtension
 from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Adapt
 from graft.jobs.extend import Extend
@@ -650,7 +650,7 @@ def test_every_setting_of_the_job_has_an_effect(made, tmp_path):
         ("train", {"train": replace(job.train, tuning=Full())}),
         ("train", {"replay": 0.0}),
         ("evidence", {"evaluate": Evaluate(window=32)}),
-        ("comparison", {"compare": Compare(seed=1)}),
+        ("comparison", {"compare": CompareExtension(seed=1)}),
     ):
         fresh = [artifact for artifact in replace(job, **change).make(store) if artifact.name not in plain]
         assert fresh[0].kind == first_changed, change

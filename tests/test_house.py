@@ -20,7 +20,7 @@ SOURCES = {path.relative_to(HOUSE).as_posix(): path.read_text(encoding="utf-8") 
 TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 PROSE = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if path.name not in ("log.md", "models.md")  # a diary, and a table that a script writes
 }
 

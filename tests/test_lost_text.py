@@ -14,7 +14,7 @@ from graft.core.tokens.lost_text import keeps_all, lost_text
 from graft.data.curate import curate
 from graft.data.ingest import ingest
 from graft.data.tokenize import tokenize
-from graft.jobs.versus import Versus
+from graft.jobs.compare import Compare
 from graft.report.adaptation.stage import AdaptationReport
 from graft.report.comparison.stage import Present
 
@@ -95,12 +95,12 @@ def test_a_comparison_gives_no_verdict_on_text_that_is_lost(tmp_path):
     store = Store(tmp_path / "store")
     base = base_of(tmp_path / "base", word_level())
     text = str(text_of(tmp_path / "t", "zebra"))
-    job = Versus(after=str(base.folder), text=(text,), out=str(tmp_path / "out"))
+    job = Compare(after=str(base.folder), text=(text,), out=str(tmp_path / "out"))
     row = job(store).summary["texts"]["t"]
     assert row["verdict"].startswith("no verdict (") and "no verdict" in row["sentence"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "no verdict" in page
-    lenient = Versus(after=str(base.folder), text=(text,), out=str(tmp_path / "out2"), present=Present(lost_share=1.0))
+    lenient = Compare(after=str(base.folder), text=(text,), out=str(tmp_path / "out2"), present=Present(lost_share=1.0))
     assert lenient(store).summary["texts"]["t"]["verdict"] in ("improved", "worse", "no change")
 
 

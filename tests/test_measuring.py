@@ -30,8 +30,8 @@ from graft.data import user_notes as tell
 from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
+from graft.jobs.continual import Continual
 from graft.jobs.extend import Extend
-from graft.jobs.stream import Stream
 from graft.training import scored_text as measured
 from graft.training.settings import Train
 from graft.training.train import train
@@ -115,7 +115,7 @@ def job(world, tmp_path) -> Adapt:
 
 def bounded(monkeypatch, test: tuple[int, int], look: tuple[int, int]) -> None:
     """Smaller bounds, so that a small text feels them."""
-    for module in ("graft.jobs.adapt", "graft.jobs.extend", "graft.jobs.stream", "graft.jobs.budget"):
+    for module in ("graft.jobs.adapt", "graft.jobs.extend", "graft.jobs.continual", "graft.jobs.budget"):
         monkeypatch.setattr(f"{module}.TEST", test)
     monkeypatch.setattr("graft.training.train.LOOK", look)
 
@@ -161,7 +161,7 @@ def test_other_jobs_settle_once_as_well(job, world, tmp_path, monkeypatch):
     grown = Extend(base=job.base, domain=job.domain, general=job.general, out=job.out, train=job.train)
     found, _ = grown.settled(world.base, world.tokens, world.store, 0.0)
     assert found.evaluate.max_tokens == seen[-1]["test"] and found.train.validation_tokens == seen[-1]["look"]
-    stream = Stream(
+    stream = Continual(
         base=job.base, domains={"domain": job.domain[0], "other": job.general[0]}, general=job.general,
         out=job.out, train=replace(job.train, evaluations=1),
     )  # fmt: skip

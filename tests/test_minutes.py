@@ -17,8 +17,8 @@ from graft.core.stats.evaluation_size import ScoringPlan
 from graft.core.store.artifact import DryStore, NotMade, Store
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
+from graft.jobs.continual import Continual
 from graft.jobs.extend import Extend
-from graft.jobs.stream import Stream
 from graft.training.measure_speed import LEAST_TOKENS, Speed, fitting_tokens
 from graft.training.scored_text import Demand
 from graft.training.settings import Train, TrainingShape
@@ -143,7 +143,7 @@ def test_a_stream_measures_every_kind_of_training_it_has(job, world, tmp_path):
     from graft.continual.methods.lora import Lora
     from graft.continual.methods.naive import Naive
 
-    stream = Stream(
+    stream = Continual(
         base=job.base, domains={"domain": job.domain[0], "general2": job.general[0]}, out=job.out,
         general=(str(world.domain),), methods=(Naive(), Lora()), train=replace(job.train, tokens=1500, minutes=60.0),
     )  # fmt: skip

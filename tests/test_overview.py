@@ -30,7 +30,7 @@ from graft.data.ingest import ingest
 from graft.data.tokenize import tokenize
 from graft.jobs.adapt import Adapt, Outcome
 from graft.jobs.extend import Extend
-from graft.jobs.overview import Overview
+from graft.jobs.report import Report
 from graft.report.adaptation.stage import number_keys
 from graft.report.overview import settings_table as columns
 from graft.report.overview.pareto import fronts, sentence, unbeaten
@@ -75,7 +75,7 @@ def runs(world, store, tmp_path_factory) -> dict[str, Path]:
 
 
 def report(store: Store, out: Path, *names: object, **more: object) -> Outcome:
-    return Overview(tuple(map(str, names)), out=str(out), **more)(store)
+    return Report(tuple(map(str, names)), out=str(out), **more)(store)
 
 
 @pytest.fixture(scope="module")
@@ -477,7 +477,7 @@ def test_every_job_says_its_numbers():
 
 
 def test_the_keys_of_an_overview_are_known_before_it_is_there(runs, outcome):
-    job = Overview(tuple(map(str, runs.values())))
+    job = Report(tuple(map(str, runs.values())))
     keys = set(job.number_keys())
     own_keys = set(number_keys(["domain", "general"]))
     for label, told in outcome.summary["runs"].items():
@@ -488,7 +488,7 @@ def test_the_keys_of_an_overview_are_known_before_it_is_there(runs, outcome):
 
 
 def test_gates_close_by_run_and_for_any_run(outcome, runs):
-    job = Overview(tuple(map(str, runs.values())))
+    job = Report(tuple(map(str, runs.values())))
     change = {name: one["general"]["change"] for name, one in outcome.summary["runs"].items()}
     ordered = sorted(change, key=lambda name: change[name])
     middle = (change[ordered[-1]] + change[ordered[-2]]) / 2
@@ -521,7 +521,7 @@ def test_a_run_that_was_not_measured_closes_a_gate_over_all_runs(runs, store, tm
     trained = told.manifest["inputs"]["trained"]
     for names in ((other.name, trained), (trained,)):
         one = report(bare, tmp_path / "out", *names)
-        job = Overview(names)
+        job = Report(names)
         for key in ("general.change", "domain.interval.1", f"{trained}.general.change"):
             with pytest.raises(GateClosed, match=rf"{trained}\.\S+ was not measured"):
                 check_gate(read_conditions([f"{key} > 900%"], job), one.summary)
@@ -649,7 +649,7 @@ def test_every_setting_has_an_effect(runs, store, tmp_path, outcome):
         with pytest.raises(UsageError):
             Gather(**wrong)
     with pytest.raises(UsageError, match="forget"):
-        build(Overview, {"runs": ["x"], "forget": "much"})
+        build(Report, {"runs": ["x"], "forget": "much"})
 
 
 def test_the_page_needs_nothing_but_itself_and_reads_without_scripts(outcome):
@@ -686,7 +686,7 @@ def test_the_command_the_gate_and_the_recipe(runs, store, tmp_path, outcome):
     closed = call("report", *names, "--out", out, "--store", store.root, "--fail-if", "plain.domain.change < 0%")
     assert closed.returncode == 3 and "plain.domain.change is" in closed.stderr and (out / "report.html").exists()
     recipe = tmp_path / "overview.yaml"
-    recipe.write_text(f"overview:\n  runs: [{', '.join(map(str, names))}]\n  out: {out}\n")
+    recipe.write_text(f"report:\n  runs: [{', '.join(map(str, names))}]\n  out: {out}\n")
     again = call("run", recipe, "--store", store.root)
     assert again.returncode == 0 and "Nothing to do" in again.stderr
     plan = call("plan", recipe, "--store", store.root)

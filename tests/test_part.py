@@ -19,8 +19,8 @@ from graft.core.text.split import Split
 from graft.data.curate import Curate
 from graft.data.ingest import ingest
 from graft.jobs.adapt import Adapt
+from graft.jobs.continual import Continual
 from graft.jobs.extend import Extend
-from graft.jobs.stream import Stream
 from graft.planning.plan import forecast
 from graft.readers.file_record import SAMPLED_OUT, Fields
 from graft.readers.folder import listing
@@ -171,8 +171,8 @@ def test_a_plan_of_large_text_is_of_the_part_that_is_read(job, tmp_path, monkeyp
     assert planned.documents == pytest.approx(kept_there.documents, rel=0.2)
 
 
-@pytest.mark.parametrize("kind", [Adapt, Extend, Stream])
+@pytest.mark.parametrize("kind", [Adapt, Extend, Continual])
 def test_a_number_that_is_none_is_refused(kind, tmp_path):
-    more = {"domains": {"one": "a", "two": "b"}} if kind is Stream else {}
+    more = {"domains": {"one": "a", "two": "b"}} if kind is Continual else {}
     with pytest.raises(UsageError, match="general_tokens is 0"):
         kind(general_tokens=0, **more)

@@ -17,7 +17,7 @@ from graft.core.store.artifact import Store
 from graft.data.curate import curate
 from graft.data.ingest import ingest
 from graft.jobs.adapt import Adapt
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 from graft.planning import text
 from graft.planning.plan import forecast
 from graft.planning.screen import show_forecast
@@ -160,7 +160,7 @@ def test_a_plan_for_minutes_has_more_tokens_for_more_of_them(job, tmp_path, monk
 
 
 def test_streams_are_counted_and_measured_too(job, world, tmp_path):
-    stream = Stream(
+    stream = Continual(
         base=job.base, domains={"one": job.domain[0], "two": str(world.domain)}, general=job.general,
         out=job.out, train=Train(tokens=2000, rows=4, evaluations=1),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from command import call
 from graft.core.config.errors import UsageError
 from graft.core.config.recipe import read_recipe
 from graft.core.config.settings import build, to_json, whole_number
@@ -93,7 +94,7 @@ def test_a_wrong_recipe_is_named_by_line(tmp_path, text, line, words):
 def test_a_recipe_has_one_job(tmp_path, text):
     with pytest.raises(
         UsageError,
-        match="exactly one, naming the job: adapt, benchmark, budget, extend, overview, pretrain, stream, versus",
+        match="exactly one, naming the job: adapt, budget, compare, continual, eval, extend, pretrain, report",
     ):
         read(tmp_path, text)
 
@@ -247,3 +248,17 @@ def test_reading_a_recipe_leaves_torch_unloaded():
         f"read_recipe({str(RECIPES[0])!r}); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=500, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("stream", "continual"), ("versus", "compare"), ("overview", "report"), ("benchmark", "eval")]
+)
+def test_an_old_key_stops_with_the_new_one(tmp_path, old, new):
+    with pytest.raises(UsageError, match=f'no job "{old}"') as caught:
+        read(tmp_path, f"{old}: {{}}\n")
+    assert f"it is called {new} now" in str(caught.value)
+
+
+def test_an_old_command_stops_with_the_new_one():
+    ended = call("stream", "recipe.yaml", "--plan", "--set", "a=b")
+    assert ended.returncode == 2 and "graft continual" in ended.stderr

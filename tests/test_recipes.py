@@ -22,7 +22,7 @@ from graft.core.config.settings import to_json
 from graft.embedded.text import Embedded
 from graft.jobs.adapt import ANSWERS_NOTE, PAIRS_NOTE, Adapt
 from graft.jobs.budget import Budget
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 
 HOUSE = Path(__file__).parents[1]
 RECIPES = {path.stem: path for path in sorted((HOUSE / "recipes").glob("*.yaml"))}
@@ -49,7 +49,7 @@ OWN = {
     "extend": {"growth.tokens": 20},
     "range_test": {"train.range_test.steps": 8},
     "ewc": {"train.objective.anchor.fisher_rows": 4},
-    "stream": {"train.tokens": 1024, "train.window": 128, "evaluate.max_tokens": 500},
+    "continual": {"train.tokens": 1024, "train.window": 128, "evaluate.max_tokens": 500},
     "quickstart": {"train.minutes": "null"},  # benchmarks/demo.py runs it as it is
 }
 
@@ -165,7 +165,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 @each_recipe
 def test_a_recipe_runs_to_its_end(name: str, run: Run) -> None:
     out = run(name)
-    if not trains(name) or isinstance(read_recipe(RECIPES[name]), Stream):  # nor does a stream leave one model
+    if not trains(name) or isinstance(read_recipe(RECIPES[name]), Continual):  # nor does a stream leave one model
         assert json.loads((out / "summary.json").read_text())["verdict"]
         assert (out / "report.html").stat().st_size > 10_000
         return

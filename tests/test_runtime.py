@@ -28,7 +28,7 @@ from graft.evaluation.run_probes import examine
 from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.jobs.adapt import Adapt
 from graft.jobs.budget import Budget
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 from graft.models.runtime.settle_precision import settle_precision, with_precision
 from graft.packing import wide
 from graft.planning.plan import forecast
@@ -150,7 +150,7 @@ def test_mps_computes_in_fp32_and_only_in_one_process(monkeypatch):
 
 
 def test_every_stage_of_a_job_gets_one_precision(tmp_path, monkeypatch):
-    stream = Stream(domains={"a": "x", "b": "y"})
+    stream = Continual(domains={"a": "x", "b": "y"})
     for kind, expected in (("bf16", "bf16"), ("plain", "fp32")):
         pretend(monkeypatch, kind)
         for job in (Adapt(), Budget(), stream):
@@ -226,7 +226,7 @@ def test_the_command_line_refuses_what_it_does_not_know(tmp_path, arguments, wor
 
 
 def test_every_command_that_computes_has_both_flags():
-    for command in ("adapt", "run", "stream", "eval", "compare", "similarity", "plan", "verify-resume"):
+    for command in ("adapt", "run", "continual", "eval", "compare", "similarity", "plan", "verify-resume"):
         words = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
         assert "--precision" in words and "--device" in words, command
 

@@ -50,7 +50,7 @@ from graft.core.text.split import Split
 from graft.data.curate import Curate
 from graft.evaluation.benchmarks.settings import Answer
 from graft.evaluation.score_documents import Evaluate
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 from graft.training.objectives.denoise import Denoise
 from graft.training.objectives.stay_close import StayClose as Leash
 from graft.training.settings import Train
@@ -237,8 +237,8 @@ def texts(tmp_path_factory) -> dict[str, Path]:
     return {name: write_texts(root / name, words, 60, seed) for seed, (name, words) in enumerate(spoken.items())}
 
 
-def small(world: World, texts: dict[str, Path], **changes: Any) -> Stream:
-    job = Stream(
+def small(world: World, texts: dict[str, Path], **changes: Any) -> Continual:
+    job = Continual(
         base=str(world.base.folder),
         domains={name: str(texts[name]) for name in ("law", "sea", "mirror")},
         general=(str(texts["rest"]),),
@@ -252,7 +252,7 @@ def small(world: World, texts: dict[str, Path], **changes: Any) -> Stream:
 
 
 @pytest.fixture(scope="module")
-def streamed(world, texts, tmp_path_factory) -> tuple[Stream, dict[str, Any], dict[str, Any], Store]:
+def streamed(world, texts, tmp_path_factory) -> tuple[Continual, dict[str, Any], dict[str, Any], Store]:
     """A stream of three domains by every default method, with two seeds."""
     root = tmp_path_factory.mktemp("stream")
     methods = (
@@ -395,7 +395,7 @@ def test_a_killed_stream_goes_on_and_ends_the_same(world, texts, tmp_path):
     recipe.write_text(RECIPE.format(base=world.base.folder, out=tmp_path / "out", **paths))
     whole = read_recipe(recipe)(Store(tmp_path / "whole")).summary
     place = tmp_path / "killed"
-    command = [sys.executable, "-m", "graft", "stream", str(recipe), "--store", str(place)]
+    command = [sys.executable, "-m", "graft", "continual", str(recipe), "--store", str(place)]
     for trained in (1, 2):  # killed while a turn is trained, twice
         running = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"NO_COLOR": "1"}

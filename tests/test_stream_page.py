@@ -23,7 +23,7 @@ from graft.core.config.errors import UsageError
 from graft.core.store.artifact import Store
 from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Outcome
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 from graft.planning.plan import forecast
 from graft.planning.screen import show_forecast
 from graft.planning.stream_forecast import Itinerary
@@ -294,13 +294,13 @@ def test_other_summaries_rank_nothing(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def job(world: World, tmp_path_factory) -> Stream:
+def job(world: World, tmp_path_factory) -> Continual:
     root = tmp_path_factory.mktemp("texts")
     paths = {
         name: str(write_texts(root / name, words, 40, seed))
         for seed, (name, words) in enumerate({"law": WORDS, "sea": OTHER, "rest": [*OTHER, *WORDS]}.items())
     }
-    return Stream(
+    return Continual(
         base=str(world.base.folder),
         domains={"law": paths["law"], "sea": paths["sea"]},
         general=(paths["rest"],),

@@ -17,7 +17,7 @@ from graft.evaluation.benchmarks.question import BadQuestion, Question, question
 from graft.evaluation.benchmarks.roles import read_fields
 from graft.evaluation.benchmarks.settings import Answer
 from graft.evaluation.benchmarks.suite import Choosing, read_tasks, suite_files
-from graft.jobs.benchmark import Benchmark
+from graft.jobs.eval import Eval
 from graft.report.benchmark.answer_habits import Habits
 
 TEXTS = ["red", "green", "blue", "grey"]
@@ -308,7 +308,7 @@ def test_the_note_is_in_the_summary_and_on_the_page(tmp_path: Path, world: Any) 
         {"query": f"it is {n} by the sea", "choices": ["the", "zqxj vwkq zzxq jjqw"], "gold": n % 2} for n in range(30)
     ]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    job = Benchmark(str(world.base.folder), suite=(str(tmp_path / "t.jsonl"),), out=str(tmp_path / "out"))
+    job = Eval(str(world.base.folder), suite=(str(tmp_path / "t.jsonl"),), out=str(tmp_path / "out"))
     outcome = job(world.store)
     note = next(one for one in outcome.summary["notes"] if "choice number 1 to 100% of 30 items" in one)
     assert outcome.summary["tasks"]["t"]["most_chosen"]["model"]["share"] == 1.0

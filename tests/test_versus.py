@@ -31,7 +31,7 @@ from graft.evaluation.probes.left_out import LeftOut
 from graft.evaluation.probes.terms import Terms
 from graft.evaluation.score_documents import Evaluate
 from graft.jobs.adapt import Adapt, Outcome
-from graft.jobs.versus import Versus, labels
+from graft.jobs.compare import Compare, labels
 from graft.report.comparison.stage import Present
 from graft.surgery.initialize import Initialize, initialize
 from graft.training.settings import Train
@@ -80,7 +80,7 @@ def other_tokenizer(world, tmp_path_factory) -> Base:
 
 
 def compared(world: World, before: Base, after: Base, text: Path, out: Path, **more: object) -> Outcome:
-    job = Versus(str(before.folder), str(after.folder), (str(text),), out=str(out))
+    job = Compare(str(before.folder), str(after.folder), (str(text),), out=str(out))
     return replace(job, **more)(world.store)
 
 
@@ -310,7 +310,7 @@ def test_a_model_that_was_handed_over_is_known_by_its_mark(world, before, tmp_pa
     job = Adapt(str(before.folder), (str(world.domain),), (str(world.general),), out=str(tmp_path / "out"), train=small)
     job(world.store)
     with pytest.raises(UsageError, match="documents of domain were in the text"):
-        Versus(str(before.folder), str(tmp_path / "out" / "model"), (str(world.domain),), out=str(tmp_path / "c"))(
+        Compare(str(before.folder), str(tmp_path / "out" / "model"), (str(world.domain),), out=str(tmp_path / "c"))(
             world.store
         )
     shutil.copytree(tmp_path / "out", tmp_path / "elsewhere")
@@ -336,7 +336,7 @@ def test_copies_and_what_was_trained_from_them_are_known_too(world, before, tmp_
     chained(world.store)
     shutil.copytree(world.domain, tmp_path / "renamed")
     for model in (tmp_path / "bare", tmp_path / "two" / "model"):
-        job = Versus(str(before.folder), str(model), (str(tmp_path / "renamed"),), out=str(tmp_path / "c"))
+        job = Compare(str(before.folder), str(model), (str(tmp_path / "renamed"),), out=str(tmp_path / "c"))
         with pytest.raises(UsageError, match="documents of renamed were in the text"):
             job(world.store)
 
@@ -401,9 +401,9 @@ def test_wrong_requests_say_what_is_allowed(world, before, fresh, tmp_path):
     empty.mkdir()
     (empty / "blank.txt").write_text("  ")
     for job, words_said in (
-        (lambda: Versus("embedded", "embedded"), "text names no path"),
-        (lambda: Versus("embedded", "", ("x",)), "after names no model"),
-        (lambda: Versus("embedded", "embedded", ("x",), evaluate=Evaluate(split="train")), "evaluate.split is train"),
+        (lambda: Compare("embedded", "embedded"), "text names no path"),
+        (lambda: Compare("embedded", "", ("x",)), "after names no model"),
+        (lambda: Compare("embedded", "embedded", ("x",), evaluate=Evaluate(split="train")), "evaluate.split is train"),
         (lambda: compared(world, before, before, empty, tmp_path / "out"), "no usable document"),
         (lambda: compared(world, before, before, tmp_path / "nowhere", tmp_path / "out"), "no such file"),
         (lambda: Contrast(top=(0,)), "top is"),
@@ -458,7 +458,7 @@ def test_the_command_and_the_recipe_are_one(world, before, stripped, fresh, tmp_
     assert "top 2" in summary["texts"]["fresh"]["without"]
     recipe = tmp_path / "versus.yaml"
     recipe.write_text(
-        f"versus:\n  before: {before.folder}\n  after: {stripped.folder}\n  text: [{fresh}]\n"
+        f"compare:\n  before: {before.folder}\n  after: {stripped.folder}\n  text: [{fresh}]\n"
         f"  reference: {world.general}\n  out: {out}\n  contrast: {{top: [2]}}\n"
     )
     again = call("run", recipe, "--store", store)
@@ -480,7 +480,7 @@ def numbers(value: object, path: str = "") -> set[str]:
 
 def test_the_keys_of_a_summary_are_known_before_it_is_there(world, before, stripped, other_tokenizer, fresh, tmp_path):
     for after in (stripped, other_tokenizer):  # of tokens, and of spans
-        job = Versus(
+        job = Compare(
             str(before.folder), str(after.folder), (str(fresh),), str(world.general), out=str(tmp_path / "out")
         )
         found = numbers(job(world.store).summary)

@@ -624,14 +624,14 @@ def test_a_budget_lists_its_run_and_its_pilots(world, tmp_path):
 
 def test_a_comparison_of_two_models(made, world, tmp_path):
     """Its documents are found in the training text of the model after; items by the tokenizer that both share."""
-    from graft.jobs.versus import Versus
+    from graft.jobs.compare import Compare
 
     line = trained_line(made)
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "seen.txt").write_text(text_of(made, line))
     for i in range(4):
         (tmp_path / "texts" / f"{i}.txt").write_text(sentences(7000 + i, WORDS, 9))
-    job = Versus(
+    job = Compare(
         before=str(world.base.folder), after=str(made.out / "model"), text=(str(tmp_path / "texts"),),
         out=str(tmp_path / "out"),
     )  # fmt: skip
@@ -665,11 +665,11 @@ def streamed(world: World, tmp_path_factory) -> tuple[Store, Artifact]:
     from graft.continual.methods.replay import Replay
     from graft.continual.settings import Judge
     from graft.evaluation.score_documents import Evaluate
-    from graft.jobs.stream import Stream
+    from graft.jobs.continual import Continual
     from graft.training.settings import Train
 
     root = tmp_path_factory.mktemp("streamed")
-    job = Stream(
+    job = Continual(
         base=str(world.base.folder), domains={"law": str(world.domain), "sea": str(world.general)},
         general=(str(write_texts(root / "rest", OTHER + WORDS, 40, seed=7)),),
         methods=(Naive(), Replay(0.25), Joint()),

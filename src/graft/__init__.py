@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from graft.data.tokenize import Tokenize, tokenize
     from graft.evaluation.benchmarks.run_benchmark import answer
     from graft.evaluation.benchmarks.settings import Answer
-    from graft.evaluation.compare.compare_extension import Compare, compare
+    from graft.evaluation.compare.compare_extension import CompareExtension, compare_extension
     from graft.evaluation.compare.pool_documents import Pool, pool
     from graft.evaluation.compare.token_differences import Contrast, contrast
     from graft.evaluation.run_probes import Examine, examine
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from graft.evaluation.similarity.embed import Embed, embed
     from graft.evaluation.similarity.measure_similarity import Liken, liken
     from graft.jobs.adapt import Adapt, Outcome, adapt
-    from graft.jobs.benchmark import Benchmark
     from graft.jobs.budget import Budget
+    from graft.jobs.compare import Compare
+    from graft.jobs.continual import Continual
+    from graft.jobs.eval import Eval
     from graft.jobs.extend import Extend
-    from graft.jobs.overview import Overview
     from graft.jobs.pretrain import Pretrain
-    from graft.jobs.stream import Stream
-    from graft.jobs.versus import Versus
+    from graft.jobs.report import Report
     from graft.report.adaptation.facts import Materials
     from graft.report.adaptation.stage import AdaptationReport, write_adaptation_report
     from graft.report.benchmark.stage import Grade, grade
@@ -65,15 +65,17 @@ __all__ = [
     "Answer",
     "Artifact",
     "Base",
-    "Benchmark",
     "Budget",
     "Choose",
     "Compare",
+    "CompareExtension",
     "Consult",
+    "Continual",
     "Contrast",
     "Curate",
     "DecayNow",
     "Embed",
+    "Eval",
     "Evaluate",
     "Examine",
     "Extend",
@@ -89,25 +91,23 @@ __all__ = [
     "Liken",
     "Materials",
     "Outcome",
-    "Overview",
     "Pilots",
     "Pool",
     "Present",
     "Pretrain",
     "RangeTest",
     "Recall",
+    "Report",
     "Split",
     "Store",
-    "Stream",
     "Tokenize",
     "Train",
     "UsageError",
-    "Versus",
     "WalkBack",
     "adapt",
     "answer",
     "choose",
-    "compare",
+    "compare_extension",
     "consult",
     "contrast",
     "curate",
@@ -149,7 +149,7 @@ _HOMES = {
     "data.tokenize": "Tokenize tokenize",
     "evaluation.benchmarks.run_benchmark": "answer",
     "evaluation.benchmarks.settings": "Answer",
-    "evaluation.compare.compare_extension": "Compare compare",
+    "evaluation.compare.compare_extension": "CompareExtension compare_extension",
     "evaluation.compare.pool_documents": "Pool pool",
     "evaluation.compare.token_differences": "Contrast contrast",
     "evaluation.run_probes": "Examine examine",
@@ -157,13 +157,13 @@ _HOMES = {
     "evaluation.similarity.embed": "Embed embed",
     "evaluation.similarity.measure_similarity": "Liken liken",
     "jobs.adapt": "Adapt Outcome adapt",
-    "jobs.benchmark": "Benchmark",
     "jobs.budget": "Budget",
+    "jobs.compare": "Compare",
+    "jobs.continual": "Continual",
+    "jobs.eval": "Eval",
     "jobs.extend": "Extend",
-    "jobs.overview": "Overview",
     "jobs.pretrain": "Pretrain",
-    "jobs.stream": "Stream",
-    "jobs.versus": "Versus",
+    "jobs.report": "Report",
     "report.adaptation.facts": "Materials",
     "report.adaptation.stage": "AdaptationReport write_adaptation_report",
     "report.benchmark.stage": "Grade grade",

@@ -17,7 +17,7 @@ from graft.continual.results import MethodRun, Standing, TurnResult
 from graft.continual.settings import Judge
 from graft.core.config.plugins import plugin_name
 from graft.core.stats.document_resamples import Sightings
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 
 NAMES = ("law", "chemistry", "sums", "medicine", "patents")
 FEW = (Naive(), Replay(0.1), Joint())
@@ -28,7 +28,7 @@ TOKENS = 60  # of every test document
 
 def made_stream(
     domains: int = 5,
-    methods: tuple[Any, ...] = Stream.methods,
+    methods: tuple[Any, ...] = Continual.methods,
     seeds: int = 3,
     documents: int = 40,
     draws: int = 200,
@@ -39,7 +39,7 @@ def made_stream(
     A domain falls by 1.5 nats in its turn, of which every later turn takes a part: 1 - what the method keeps.
     """
     draw = np.random.default_rng(7)
-    labels = Stream(domains={"a": "a", "b": "b"}, methods=methods).labels
+    labels = Continual(domains={"a": "a", "b": "b"}, methods=methods).labels
     sources = [*NAMES[:domains], "general"]
     learned, losses = [], [np.full(domains + 1, 5.0)]
     for label, method in labels.items():

@@ -184,11 +184,11 @@ def compare(
 ) -> None:
     """Compare two models on any text: what AFTER predicts better and worse than BEFORE, and which words did it."""
     from graft.core.config.recipe import build_changed
-    from graft.jobs.versus import Versus
+    from graft.jobs.compare import Compare
 
     settings = {"before": before, "after": after, "text": text, "reference": reference, "out": str(out)}
     settings |= {"ingest": {"text_field": text_field, "encoding": encoding}, "pool": {"seen_too": seen_too}}
-    job = build_changed(Versus, settings, changes or [])
+    job = build_changed(Compare, settings, changes or [])
     run_job(computing(job, precision, device), store, fail_if or [])
 
 
@@ -206,10 +206,10 @@ def report(
     """Lay any finished runs side by side on one page: what each gained and forgot, and where it came from."""
     from graft.cli.gate import limit
     from graft.core.config.recipe import build_changed
-    from graft.jobs.overview import Overview
+    from graft.jobs.report import Report
 
     settings = {"runs": artifacts, "title": title, "out": str(out), "forget": limit(fail_if or [], "general.change")}
-    run_job(build_changed(Overview, settings, changes or []), store, fail_if or [])
+    run_job(build_changed(Report, settings, changes or []), store, fail_if or [])
 
 
 @app.command("eval")
@@ -237,11 +237,11 @@ def evaluate(
 ) -> None:
     """Ask MODEL the questions of benchmarks, keep every answer, and compare it with another model item by item."""
     from graft.core.config.recipe import build_changed
-    from graft.jobs.benchmark import Benchmark
+    from graft.jobs.eval import Eval
 
     settings = {"model": model, "against": against, "suite": suite, "out": str(out)}
     settings |= {"answer": {"limit": limit, "shots": shots, "fields": [fields] if fields else []}}
-    job = build_changed(Benchmark, settings, changes or [])
+    job = build_changed(Eval, settings, changes or [])
     run_job(computing(job, precision, device), store, fail_if or [])
 
 
@@ -264,8 +264,8 @@ def run(
 
 
 @app.command()
-def stream(
-    recipe: Annotated[Path, typer.Argument(help="A YAML file with the key stream; recipes/stream.yaml is one.")],
+def continual(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file with the key continual; recipes/continual.yaml is one.")],
     minutes: MinutesOption = None,
     plan_only: PlanOption = False,
     precision: PrecisionOption = None,
@@ -274,14 +274,22 @@ def stream(
     changes: SetOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Learn domains one after the other by several methods, and see what each keeps, learns and costs."""
+    """Learn domains one after another by several methods, and see what each keeps, learns and costs."""
     from graft.core.config.recipe import read_recipe
-    from graft.jobs.stream import Stream
+    from graft.jobs.continual import Continual
 
     job = read_recipe(recipe, changes or [])
-    if not isinstance(job, Stream):
-        raise UsageError("this recipe has no stream", where=str(recipe), allowed="the key stream", do="use graft run")
+    if not isinstance(job, Continual):
+        raise UsageError(
+            "this recipe is no continual job", where=str(recipe), allowed="the key continual", do="use graft run"
+        )
     start(within(computing(job, precision, device), minutes), store, fail_if or [], plan_only=plan_only)
+
+
+@app.command("stream", hidden=True, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def renamed() -> None:
+    """The old name of `graft continual`, for one release."""
+    raise UsageError("graft stream is called graft continual now", do="use graft continual, with the same arguments")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from graft.core.store.publish import check_out, put_out
 from graft.data.curate import Curate, curate
 from graft.data.ingest import Ingest, ingest
 from graft.data.tokenize import Tokenize, tokenize
-from graft.evaluation.compare.compare_extension import Compare, compare, number_keys
+from graft.evaluation.compare.compare_extension import CompareExtension, compare_extension, number_keys
 from graft.evaluation.score_documents import Evaluate, evaluate
 from graft.evaluation.settle_sizes import Open
 from graft.jobs.adapt import STAND_IN, STAND_IN_NOTE, Outcome
@@ -53,7 +53,7 @@ class Extend:
     tokenize: Tokenize = Tokenize()
     train: Train = Train(tuning=NewRows(), tokens=400_000)
     evaluate: Evaluate = Evaluate()
-    compare: Compare = Compare()
+    compare: CompareExtension = CompareExtension()
 
     def __post_init__(self) -> None:
         if not self.domain:
@@ -141,4 +141,4 @@ class Extend:
         notes = [] if self.general else [STAND_IN_NOTE]
         notes += [note for one in docs.values() for note in one.facts["notes"]]
         notes += [note for one in speed for note in one.facts["notes"]]
-        return [*line, compare(seen, corpus, extended, trained, self.compare, notes=notes, store=store)]
+        return [*line, compare_extension(seen, corpus, extended, trained, self.compare, notes=notes, store=store)]

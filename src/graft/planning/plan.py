@@ -14,13 +14,13 @@ from graft.core.stats.evaluation_size import SCORE_TO_TRAIN, TEST, ScoringPlan, 
 from graft.core.store.artifact import Artifact, DryStore, NotMade, Store
 from graft.core.store.fingerprints import Unread
 from graft.jobs.adapt import Adapt
-from graft.jobs.benchmark import Benchmark
 from graft.jobs.budget import Budget
+from graft.jobs.compare import Compare
+from graft.jobs.continual import Continual
+from graft.jobs.eval import Eval
 from graft.jobs.extend import Extend
-from graft.jobs.overview import Overview
 from graft.jobs.pretrain import Pretrain
-from graft.jobs.stream import Stream
-from graft.jobs.versus import Versus
+from graft.jobs.report import Report
 from graft.models.runtime.settle_precision import settle_precision
 from graft.planning.cost import EVIDENCE_BYTES, disk, memory, scoring, train_flops, until_tokens
 from graft.planning.stream_forecast import Itinerary
@@ -135,11 +135,9 @@ class _Planned:
     training_notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def forecast(
-    job: Adapt | Benchmark | Budget | Extend | Overview | Pretrain | Stream | Versus, store: Store
-) -> Forecast:
+def forecast(job: Adapt | Eval | Budget | Extend | Report | Pretrain | Continual | Compare, store: Store) -> Forecast:
     """Look at the inputs of a job for a moment. Errors: as the job's own, for what can be seen without running it."""
-    if isinstance(job, Benchmark | Overview | Versus):
+    if isinstance(job, Eval | Report | Compare):
         raise UsageError(
             "this recipe compares and trains nothing, and a plan is made of a training",
             allowed="adapt, budget, extend, pretrain or stream",
@@ -150,12 +148,12 @@ def forecast(
         there, complete = _look_for(job, store)
         if isinstance(job, Budget):
             return _with_pilots(job, there, complete, store)
-        if isinstance(job, Stream):
+        if isinstance(job, Continual):
             return _with_turns(job, there, complete, store)
         return _plain(job, there, complete, store)
 
 
-def _look_for(job: Adapt | Budget | Extend | Pretrain | Stream, store: Store) -> tuple[list[Artifact], bool]:
+def _look_for(job: Adapt | Budget | Extend | Pretrain | Continual, store: Store) -> tuple[list[Artifact], bool]:
     """The artifacts of this job that are there, up to the first that is not; and whether they are all of them."""
     found: list[Artifact] = []
     try:
@@ -336,7 +334,7 @@ def _with_pilots(job: Budget, there: list[Artifact], complete: bool, store: Stor
     return replace(one, seconds=seconds)
 
 
-def _with_turns(job: Stream, there: list[Artifact], complete: bool, store: Store) -> Forecast:
+def _with_turns(job: Continual, there: list[Artifact], complete: bool, store: Store) -> Forecast:
     """A stream: its trainings one after the other, and a look at every text after each."""
     base = Base.find(job.base, weights=False)
     sources = sources_of(job, base, there)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from graft.core.models.base_model import Base
-from graft.jobs.stream import Stream
+from graft.jobs.continual import Continual
 from graft.training.objectives.contract import objective_needs
 from graft.training.settings import Sized, TrainingShape
 
@@ -39,7 +39,7 @@ class Itinerary:
     trainings: list[TurnForecast]
 
     @classmethod
-    def of(cls, job: Stream, base: Sized | Base, trainable: Mapping[str, int]) -> Itinerary:
+    def of(cls, job: Continual, base: Sized | Base, trainable: Mapping[str, int]) -> Itinerary:
         """trainable: training tokens of every source. Errors: as those of the settings' own shape."""
         turns: dict[str, list[Mapping[str, float] | None]] = {}
         trainings: dict[Any, TurnForecast] = {}

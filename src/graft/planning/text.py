@@ -20,9 +20,9 @@ from graft.data.estimate_sizes import INFLATION, Survey, survey
 from graft.data.ingest import Intake, in_part, ingest, look_up
 from graft.data.tokenize import tokenize
 from graft.jobs.adapt import Adapt
+from graft.jobs.continual import GENERAL, Continual
 from graft.jobs.extend import Extend
 from graft.jobs.pretrain import Pretrain
-from graft.jobs.stream import GENERAL, Stream
 from graft.readers import hub
 from graft.readers.folder import kinds_of
 from graft.readers.open_compressed import COMPRESSIONS
@@ -30,7 +30,7 @@ from graft.readers.part import SourcePart
 from graft.synthesis.sample_base import SAMPLED
 from graft.training.general_text_needed import kept_bytes
 
-Job = Adapt | Extend | Pretrain | Stream
+Job = Adapt | Extend | Pretrain | Continual
 
 SMALL_BYTES = 3_000_000  # of text in all sources together that are counted: a few seconds of one core
 BYTES_PER_TOKEN = 4.0  # of text, where there is no tokenizer to ask yet
@@ -96,7 +96,7 @@ def _part(job: Job, kept: Mapping[str, float], replay: float | None) -> SourcePa
     """How much general text a job reads. kept: bytes of usable text of the domains, as far as they are known."""
     if isinstance(job, Pretrain) or len(kept) < len(job.sources) - 1:
         return None
-    if isinstance(job, Stream):
+    if isinstance(job, Continual):
         return job.part(kept)
     return job.part(kept["domain"], job.replay if replay is None else replay)
 

@@ -30,6 +30,7 @@ from graft.core.config.yaml_bounds import require_bounded
 
 T = TypeVar("T")
 JOBS = Shelf("jobs")
+RENAMED = {"stream": "continual", "versus": "compare", "overview": "report", "benchmark": "eval"}  # old keys
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
@@ -68,7 +69,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
             f'there is no job "{name}"',
             where=place((name,)),
             allowed=", ".join(JOBS.names()),
-            do=nearest(str(name), JOBS.names()),
+            do=f"it is called {RENAMED[name]} now" if name in RENAMED else nearest(str(name), JOBS.names()),
         )
     job = getattr(importlib.import_module(f"graft.jobs.{name}"), class_name(str(name)))
     return build_changed(job, settings, changes, job=(name,), place=place)

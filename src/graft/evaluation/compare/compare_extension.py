@@ -20,18 +20,18 @@ from graft.models.runtime.settle_precision import check_same_precision
 
 
 @dataclass(frozen=True)
-class Compare:
+class CompareExtension:
     """How the interval of a change is drawn."""
 
     seed: int = 0  # of the resampling
 
 
-def compare(
+def compare_extension(
     seen: Mapping[str, Artifact],
     corpus: Artifact,
     extended: Artifact,
     trained: Artifact,
-    settings: Compare = Compare(),
+    settings: CompareExtension = CompareExtension(),
     *,
     notes: Sequence[str] = (),
     store: Store,
@@ -59,7 +59,7 @@ def _build(
     corpus: Artifact,
     extended: Artifact,
     trained: Artifact,
-    settings: Compare,
+    settings: CompareExtension,
     notes: Sequence[str],
 ) -> None:
     evidence = {name: read_evidence(artifact) for name, artifact in seen.items()}

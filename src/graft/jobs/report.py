@@ -1,4 +1,4 @@
-"""overview: any finished work on one page: runs side by side, what each gained and forgot, and where it came from."""
+"""report: any finished work on one page: runs side by side, what each gained and forgot, and where it came from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graft.report.overview.stage import Gather, Request, gather
 
 
 @dataclass(frozen=True)
-class Overview:
+class Report:
     """A page on finished runs; nothing is trained and nothing is scored.
 
     Only runs from the same base that were scored on the same documents are ranked; any two that read the same text are

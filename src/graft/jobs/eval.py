@@ -1,4 +1,4 @@
-"""benchmark: what a model answers to suites of questions, or how two models answer the same ones, item by item."""
+"""eval: what a model answers to suites of questions, or how two models answer the same ones, item by item."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGES = ("report.html", "summary.json", "items.parquet")
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Eval:
     """Questions with known answers, asked of one model or of two; nothing is trained.
 
     Every item is kept, so that two models are compared on the same items: which went from right to wrong, which from

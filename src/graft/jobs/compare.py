@@ -1,4 +1,4 @@
-"""versus: any two models on any text: what the second makes better and worse of it than the first, and where."""
+"""compare: any two models on any text: what the second makes better and worse of it than the first, and where."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EMBEDDED_READ = "The embedded base was trained on most of the embedded prose, so
 
 
 @dataclass(frozen=True)
-class Versus:
+class Compare:
     """A comparison of two models on texts that neither needs to have been made for; nothing is trained.
 
     Every document is scored. Where the tokenizers differ, the text is cut where both have a border, and compared by

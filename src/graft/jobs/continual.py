@@ -1,4 +1,4 @@
-"""stream: domains one after the other, by several methods, and what each keeps, learns and costs."""
+"""continual: domains one after the other, by several methods, and what each keeps, learns and costs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
 @dataclass(frozen=True)
-class Stream:
+class Continual:
     """A stream of domains, learned by each method from the same base, and scored on every domain after every turn.
 
     train.tokens are those of one turn; without them a turn has as many as one pass over its domain. Every number is on
@@ -182,7 +182,7 @@ class Stream:
         )
         return [*{one.name: one for one in line}.values(), judged]
 
-    def settled(self, base: Base, tokens: Artifact, store: Store, began: float) -> tuple[Stream, list[Artifact]]:
+    def settled(self, base: Base, tokens: Artifact, store: Store, began: float) -> tuple[Continual, list[Artifact]]:
         """This job with nothing left to choose: a turn's tokens, where minutes are given, and how much text is scored;
         and the speed that was measured for it.
 
