@@ -572,7 +572,7 @@ def test_the_template_writes_dialogues_and_leaves_plain_documents(tmp_path):
 @pytest.mark.parametrize("chat", ["plain", "template"])
 def test_a_rejected_answer_is_a_document_of_its_own_that_plain_readers_never_see(tmp_path, chat):
     store, base = Store(tmp_path / "store"), chat_base(tmp_path / "base", CHATML)
-    corpus = corpus_of(store, dropped={5: "dropped: for a test"})
+    corpus = corpus_of(store, dropped={5: "dropped: not csv"})
     tokens = tokenize(corpus, base, Tokenize(chat=chat, pairs=True, shard_bytes=40), store=store)
     source = sources(tokens)["chat"]
     end = "<|im_end|>" if chat == "template" else "<|endoftext|>"
@@ -586,7 +586,7 @@ def test_a_rejected_answer_is_a_document_of_its_own_that_plain_readers_never_see
     fates = tokens.ledger.fates["chat"]
     both = int(source.pairs_D[[0, 1, 2, 3, 5]].sum())
     assert fates["train"] == Amount(4, corpus.ledger.fates["chat"]["train"].bytes, both)
-    assert fates["dropped: for a test"].tokens > 0
+    assert fates["dropped: not csv"].tokens > 0
     tokens.ledger.check()
     single = tokenize(corpus, base, Tokenize(chat=chat, count="answers"), store=store)
     assert len(sources(single)["chat"].length_D) == 5  # without `pairs`, one document

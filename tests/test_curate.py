@@ -6,8 +6,10 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,12 +21,13 @@ from graft.core.config import settings as house
 from graft.core.config.errors import UsageError
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.ledger import Amount
-from graft.core.text.daft_frames import DataFrame, daft
 from graft.core.text.documents import SPLITS, doc_id
+from graft.core.text.mark_table import SPLIT_NAMES
 from graft.core.text.ngrams import PIECE, Held, ngrams
-from graft.core.text.split import Split
+from graft.core.text.split import Ranks, Split
 from graft.data.curate import Curate, curate
 from graft.data.ingest import ingest
+from graft.data.steps.contract import Document, Mark, Marks, Needs, Reason
 from graft.data.steps.exact_duplicates import ExactDuplicates
 from graft.data.steps.overlap import Overlap
 from graft.embedded import text as embedded
@@ -35,6 +38,32 @@ WORDS = [f"w{i}" for i in range(5000)]
 def prose(seed: int, num_words: int = 60) -> str:
     """Words in an order that no other seed has."""
     return " ".join(random.Random(seed).choices(WORDS, k=num_words))
+
+
+def assign(split: Split, owners: dict[str, str], beyond: Collection[str] = ()) -> dict[str, str]:
+    """The split of every id; owners: id -> the source that the text counts for."""
+    return {one: "train" if one in beyond else name for one, name, _ in ranked(split, owners)}
+
+
+def beyond(split: Split, owners: dict[str, str], sizes: dict[str, int]) -> set[str]:
+    return {one for one, _, over in ranked(split, owners, sizes) if over}
+
+
+def ranked(split: Split, owners: dict[str, str], sizes: dict[str, int] | None = None) -> list[tuple[str, str, bool]]:
+    names = list(dict.fromkeys(owners.values()))
+    ids = sorted(owners, key=lambda one: (split.place(one), one))
+    counts = []
+    for name in names:
+        places = [split.place(one) for one in ids if owners[one] == name]
+        below = [sum(place < border for place in places) for border in (split.test, split.test + split.validation)]
+        counts.append(split.counts(len(places), *below))
+    ranks, found = Ranks(split, counts), []
+    for start in range(0, len(ids), 70):
+        some = ids[start : start + 70]
+        numbers = np.array([names.index(owners[one]) for one in some])
+        splits, over = ranks.take(numbers, np.array([(sizes or {}).get(one, 0) for one in some]))
+        found += [(one, SPLITS[name], bool(far)) for one, name, far in zip(some, splits, over, strict=True)]
+    return found
 
 
 def made(top: Path, store: Store, **sources: list[str]) -> dict[str, Artifact]:
@@ -61,21 +90,21 @@ def store(tmp_path: Path) -> Store:
 
 def test_splits_do_not_depend_on_the_other_documents() -> None:
     ids = [doc_id(str(i)) for i in range(3000)]
-    alone = {one: place for one in ids for place in Split().assign({one: "a"}).values()}
-    together = Split().assign(dict.fromkeys(ids, "a"))
+    alone = {one: place for one in ids for place in assign(Split(), {one: "a"}).values()}
+    together = assign(Split(), dict.fromkeys(ids, "a"))
     assert alone == together
-    assert Split().assign(dict.fromkeys(ids[:500], "a") | dict.fromkeys(ids[500:], "b")) == together
+    assert assign(Split(), dict.fromkeys(ids[:500], "a") | dict.fromkeys(ids[500:], "b")) == together
     shares = {name: list(together.values()).count(name) / 3000 for name in SPLITS}
     assert shares == pytest.approx({"train": 0.9, "validation": 0.05, "test": 0.05}, abs=0.015)
 
 
 def test_shares_and_seed_decide_the_split() -> None:
     owners = {doc_id(str(i)): "a" for i in range(2000)}
-    plain = Split().assign(owners)
-    assert list(Split(test=0.3).assign(owners).values()).count("test") == pytest.approx(600, abs=70)
-    assert list(Split(validation=0.3).assign(owners).values()).count("validation") == pytest.approx(600, abs=70)
-    assert Split(seed=1).assign(owners) != plain
-    larger = Split(test=0.2).assign(owners)
+    plain = assign(Split(), owners)
+    assert list(assign(Split(test=0.3), owners).values()).count("test") == pytest.approx(600, abs=70)
+    assert list(assign(Split(validation=0.3), owners).values()).count("validation") == pytest.approx(600, abs=70)
+    assert assign(Split(seed=1), owners) != plain
+    larger = assign(Split(test=0.2), owners)
     assert all(larger[one] == "test" for one, name in plain.items() if name == "test")
 
 
@@ -83,9 +112,9 @@ def test_more_held_out_text_than_is_ever_scored_returns_to_training() -> None:
     """Golden by hand: in the order of the hash, a document is held out while fewer than `most` bytes come before it."""
     owners = {doc_id(str(i)): "ab"[i % 2] for i in range(2000)}
     sizes = {one: 10 + i % 90 for i, one in enumerate(owners)}
-    free, split = Split(most=0).assign(owners), Split(most=1000)
-    beyond = split.beyond(owners, sizes)
-    found = split.assign(owners, beyond)
+    free, split = assign(Split(most=0), owners), Split(most=1000)
+    many = beyond(split, owners, sizes)
+    found = assign(split, owners, many)
     order = sorted(owners, key=split.place)
     for source in "ab":
         for name in ("test", "validation"):
@@ -94,10 +123,10 @@ def test_more_held_out_text_than_is_ever_scored_returns_to_training() -> None:
             assert kept == rank[: len(kept)] and 0 < len(kept) < len(rank)
             total = sum(sizes[one] for one in kept)
             assert total >= 1000 > total - sizes[kept[-1]]
-            assert {found[one] for one in rank[len(kept) :]} == {"train"} and set(rank[len(kept) :]) <= beyond
+            assert {found[one] for one in rank[len(kept) :]} == {"train"} and set(rank[len(kept) :]) <= many
     assert all(found[one] == "train" for one, name in free.items() if name == "train")
     larger = Split(most=2000)
-    more = larger.assign(owners, larger.beyond(owners, sizes))
+    more = assign(larger, owners, beyond(larger, owners, sizes))
     assert all(more[one] == name for one, name in found.items() if name != "train")
 
 
@@ -105,9 +134,9 @@ def test_the_cap_leaves_small_sources_as_they_were() -> None:
     """By the bytes of the embedded text, the splits that the shipped base was trained on stay as they are."""
     owners = {doc_id(str(i)): "a" for i in range(400)}
     split = Split()
-    assert not split.beyond(owners, dict.fromkeys(owners, 100_000))  # 40 MB of text, 2 MB of it for each
-    assert not Split(most=0).beyond(owners, dict.fromkeys(owners, 10**9))
-    assert Split(most=10**6).beyond(owners, dict.fromkeys(owners, 100_000))
+    assert not beyond(split, owners, dict.fromkeys(owners, 100_000))  # 40 MB of text, 2 MB of it for each
+    assert not beyond(Split(most=0), owners, dict.fromkeys(owners, 10**9))
+    assert beyond(Split(most=10**6), owners, dict.fromkeys(owners, 100_000))
     assert {"embedded:prose-full", "embedded:code"} <= set(embedded.NAMES)
     for name in embedded.NAMES:
         assert embedded.Embedded.named(name).size < 10 * split.most  # of source code; a twentieth of its text is scored
@@ -116,7 +145,7 @@ def test_the_cap_leaves_small_sources_as_they_were() -> None:
 def test_a_huge_first_document_is_still_tested_on() -> None:
     owners = {doc_id(str(i)): "a" for i in range(200)}
     split = Split(most=5)
-    found = split.assign(owners, split.beyond(owners, dict.fromkeys(owners, 10**9)))
+    found = assign(split, owners, beyond(split, owners, dict.fromkeys(owners, 10**9)))
     assert list(found.values()).count("test") == list(found.values()).count("validation") == 1
 
 
@@ -142,9 +171,12 @@ def test_the_cap_holds_in_the_stage(tmp_path: Path, store: Store) -> None:
 class DropTested:
     """A step of a user's own: marks the evaluated documents of an even size."""
 
-    def __call__(self, docs: DataFrame) -> DataFrame:
-        even = "dropped = '' AND split <> 'train' AND num_bytes % 2 = 0"
-        return docs.with_column("dropped", daft.sql_expr(f"CASE WHEN {even} THEN 'dropped: even' ELSE dropped END"))
+    reasons: ClassVar = (Reason("even", "left out: an even number of bytes"),)
+
+    def mark_corpus(self, needs: Needs) -> Iterator[Marks]:
+        for part in needs.by_text():
+            held_out = part.splits_N != SPLIT_NAMES.index("train")
+            yield Marks(part.rows_N[held_out & (part.num_bytes_N % 2 == 0)], "even")
 
 
 def test_what_returned_to_training_does_not_come_back_unseen_by_overlap(tmp_path: Path, store: Store) -> None:
@@ -162,7 +194,7 @@ def test_what_returned_to_training_does_not_come_back_unseen_by_overlap(tmp_path
 def test_a_small_source_gets_what_it_needs(num_docs: int, seed: int, validation: float, test: float) -> None:
     owners = {doc_id(f"{seed} {i}"): "a" for i in range(num_docs)}
     split = Split(validation, test, seed)
-    found = split.assign(owners)
+    found = assign(split, owners)
     names = list(found.values())
     assert names.count("train") >= 1 and names.count("test") >= 1
     assert names.count("validation") >= (num_docs > 2)
@@ -440,25 +472,28 @@ def test_a_source_needs_a_name_that_a_file_can_have(tmp_path: Path, store: Store
 class Deletes:
     """A step that breaks the contract."""
 
-    def __call__(self, docs: DataFrame) -> DataFrame:
-        return docs.where("position > 0")
+    reasons: ClassVar = ()
+
+    def mark(self, documents: Sequence[Document]) -> list[Mark | None]:
+        return [None for _ in documents[1:]]
 
 
 @dataclass(frozen=True)
 class DropShort:
     """A step of a user's own: marks what is short."""
 
+    reasons: ClassVar = (Reason("short", "left out: hardly any text"),)
+
     least: int = 20
 
-    def __call__(self, docs: DataFrame) -> DataFrame:
-        reason = f"CASE WHEN dropped = '' AND num_bytes < {self.least} THEN 'dropped: short' ELSE dropped END"
-        return docs.with_column("dropped", daft.sql_expr(reason))
+    def mark(self, documents: Sequence[Document]) -> list[Mark | None]:
+        return [Mark("short") if one.num_bytes < self.least else None for one in documents]
 
 
 def test_a_step_that_deletes_is_refused(tmp_path: Path, store: Store) -> None:
     with pytest.raises(UsageError) as error:
         curate(made(tmp_path, store, domain=["one", "two", "three"]), Curate(steps=(Deletes(),)), store=store)
-    said(error, "Deletes", "was given 3 documents and gave back 2", "it never deletes")
+    said(error, "Deletes", "was given 3 documents and gave back 2 marks", "it never deletes")
 
 
 def test_a_step_of_ones_own_leaves_every_source_its_splits(tmp_path: Path, store: Store) -> None:
@@ -474,7 +509,7 @@ def test_daft_is_told_not_to_report_its_use() -> None:
         "import urllib.request as r\n"
         "def opened(*a, **k): print('called', a)\n"
         "r.urlopen = opened\n"
-        "import graft.data.curate, threading, sys\n"
+        "import graft.core.text.daft_frames, graft.data.curate, threading, sys\n"
         "[t.join(5) for t in threading.enumerate() if t is not threading.main_thread()]\n"
         "print('torch' in sys.modules)"
     )

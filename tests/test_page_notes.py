@@ -7,6 +7,7 @@ import re
 import pytest
 from tests.browser.made_facts import small_facts
 
+from graft.core.text.drop_reasons import Drop, facts_of, meanings
 from graft.report.adaptation import panels
 from graft.report.adaptation.accounts import ledger
 from graft.report.shared.html import render_page
@@ -47,6 +48,8 @@ def test_files_that_are_not_read_are_rows_of_the_ledger_with_their_meaning() -> 
     lost = {"source": source, "fate": "dropped: unread kind: .pdf"} | dict(zip(names, (7, 900, 0), strict=True))
     rows = [dict(row) for row in facts["ledger"] if row["source"] == source] + [lost]
     rows[0] |= {"documents": rows[0]["documents"] + 7, "bytes": rows[0]["bytes"] + 900}
-    [shown] = ledger(facts | {"ledger": rows})
+    drop = {"dropped_by": "reading", "reason": "unread_kind", "detail": ".pdf", "fate": lost["fate"]}
+    known = meanings([facts_of([Drop(*drop.values())], {})])
+    [shown] = ledger(facts | {"ledger": rows, "meanings": known})
     assert shown["adds_up"] and shown["fates"][-1]["documents"] == "7"
     assert shown["fates"][-1]["meaning"] == "not read: files of this kind are not opened"

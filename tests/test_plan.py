@@ -16,6 +16,8 @@ from graft.core.config.settings import to_json
 from graft.core.store.artifact import Store
 from graft.data.curate import curate
 from graft.data.ingest import ingest
+from graft.data.steps.contract import Sample
+from graft.data.steps.exact_duplicates import ExactDuplicates
 from graft.jobs.adapt import Adapt
 from graft.jobs.continual import Continual
 from graft.planning import text
@@ -85,13 +87,12 @@ def test_copies_of_files_are_seen_though_hardly_anything_was_read(tmp_path):
     assert text._copies([str(plain)], 200) == 0  # of one size by chance
 
 
-def test_repetitions_in_a_part_stand_for_more_in_the_whole(tmp_path):
-    from graft.data.estimate_sizes import Survey
-
-    rows = [{"id": str(i % 95), "num_bytes": 10} for i in range(100)]  # 5 of 100 repeat one that was seen
-    whole = Survey(1, 1000, 1.0, 100, 1000, rows, {}, True)
-    assert text._repeated(whole) == pytest.approx(0.05)
-    assert text._repeated(replace(whole, bytes_total=10_000, share_seen=0.1, exact=False)) == pytest.approx(0.5)
+def test_repetitions_in_a_part_stand_for_more_in_the_whole():
+    ids = [str(i % 95) for i in range(100)]  # 5 of 100 repeat one that was seen
+    assert ExactDuplicates().expect(Sample(ids, 1.0, 0.0)) == {"duplicate": pytest.approx(0.05)}
+    assert ExactDuplicates().expect(Sample(ids, 0.1, 0.0)) == {"duplicate": pytest.approx(0.5)}
+    assert ExactDuplicates().expect(Sample(ids, 1.0, 0.7)) == {"duplicate": 0.7}
+    assert not ExactDuplicates().expect(Sample(ids[:90], 1.0, 0.0)) and not ExactDuplicates().expect(Sample([], 1, 0))
 
 
 def test_few_test_documents_and_many_passes_are_warned_of(job, world, tmp_path):

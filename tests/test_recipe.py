@@ -224,10 +224,11 @@ def test_settings_survive_json():
 
 def test_a_users_own_plugin_is_its_dotted_path(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Mine:\n    '''Mine.'''\n    size: int = 3\n"
+        "from dataclasses import dataclass\nfrom typing import ClassVar\n@dataclass(frozen=True)\nclass Mine:\n"
+        "    '''Mine.'''\n    size: int = 3\n"
         "    def bind(self, start, load): ...\n"
         "@dataclass(frozen=True)\nclass Step:\n    '''A step.'''\n    size: int = 3\n"
-        "    def __call__(self, docs): ...\n"
+        "    reasons: ClassVar[tuple] = ()\n    def mark(self, documents): ...\n"
         "class Loose: pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -56,8 +56,9 @@ def base_of(folder: Path, tokenizer: Tokenizer, start: str | None = None, end: s
 
 
 DOCUMENTS = [
-    ("The court sat.", "train", ""), ("", "train", ""), ("Lost words", "", "too short"), ("Été 12", "test", ""),
-    (f"a{END}b", "train", ""), ("", "", "empty"), ("Lost too", "", "too short"), ("last one  ", "validation", ""),
+    ("The court sat.", "train", ""), ("", "train", ""), ("Lost words", "", "dropped: not csv"), ("Été 12", "test", ""),
+    (f"a{END}b", "train", ""), ("", "", "dropped: empty"), ("Lost too", "", "dropped: not csv"),
+    ("last one  ", "validation", ""),
 ]  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def test_a_document_without_text_has_no_tokens_whatever_its_bytes(tmp_path):
         draft.facts["sources"] = ["law"]
         rows = [
             doc_row("The court.", source="law", position=0, parent="a") | {"split": "train"},
-            doc_row("", source="law", position=1, parent="b", dropped="undecodable", num_bytes=7),
+            doc_row("", source="law", position=1, parent="b", dropped="dropped: undecodable", num_bytes=7),
         ]
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), draft / "law.parquet")
         for row in rows:
@@ -165,7 +166,7 @@ def test_a_document_without_text_has_no_tokens_whatever_its_bytes(tmp_path):
 
     store, base = Store(tmp_path / "store"), base_of(tmp_path / "base", BY_WORDS["gpt-2"]())
     tokens = tokenize(store.make("corpus", None, {}, (), build), base, store=store)
-    assert tokens.ledger.fates["law"]["undecodable"] == Amount(1, 7, 0)
+    assert tokens.ledger.fates["law"]["dropped: undecodable"] == Amount(1, 7, 0)
     assert tokens.ledger.fates["law"]["train"].tokens == len(sources(tokens)["law"].tokens(0)) - 1
 
 

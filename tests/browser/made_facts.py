@@ -93,6 +93,7 @@ def small_facts() -> dict[str, Any]:
             fate("general", "train", 27, 80000, 20000),
             fate("general", "test", 3, 10000, 2000),
         ],
+        "meanings": {"dropped: empty": "left out: no text in it"},
         "settings": {"train": {"schedule": {"warm_stable_decay": {"warmup": 0.05}}, "window": None}, "corpus": {}},
         "versions": {"python": "3.11.7", "torch": "2.9"},
         "device": "x86_64, 2 cores",
@@ -113,6 +114,7 @@ def hostile_facts() -> dict[str, Any]:
     facts["settings"] = {HOSTILE[0]: {HOSTILE[1]: HOSTILE[2]}}
     facts["lineage"][0]["inputs"][HOSTILE[2]] = HOSTILE[0]
     facts["ledger"][3]["fate"] = "dropped: " + HOSTILE[2]
+    facts["meanings"]["dropped: " + HOSTILE[2]] = HOSTILE[0]
     facts["documents"][0]["parents"] = [*HOSTILE, "\udcff.txt#1"]
     facts["documents"][0]["tokens"] = [[text, 2.0, 1.0, 1] for text in HOSTILE]
     for row, text in zip(facts["blame"]["domain"]["gained"], HOSTILE, strict=False):

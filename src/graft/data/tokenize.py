@@ -21,18 +21,20 @@ from graft.core.process.notes import tell_notes
 from graft.core.process.progress import Progress
 from graft.core.store.artifact import Artifact, Draft, Store
 from graft.core.store.atomic_files import write_whole
-from graft.core.store.ledger import Amount
+from graft.core.store.ledger import REWRITTEN, Amount
 from graft.core.text import dialogue
 from graft.core.text.dialogue import Dialogue
 from graft.core.text.documents import SPLITS, exact_id
+from graft.core.text.drop_reasons import Drop, facts_of
 from graft.core.tokens.cached_encoder import CachedEncoder
 from graft.core.tokens.chat_template import Template, TemplateRefusal
-from graft.core.tokens.dialogue_encoder import REFUSED, DialogueEncoder
+from graft.core.tokens.dialogue_encoder import REFUSAL, REFUSED, DialogueEncoder
 from graft.core.tokens.lost_text import CHARACTERS, DOCUMENTS, LostText, keeps_all, lost_notes, lost_text
 from graft.core.tokens.shard_writer import ShardWriter
 from graft.core.tokens.special_tokens import unknown_id
 from graft.core.tokens.token_shards import TokenSource
 
+TOKENIZE = "tokenize"  # who drops what a chat template refuses
 COLUMNS = ["text", "position", "num_bytes", "split", "dropped", "notes"]
 
 
@@ -133,6 +135,9 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
                     tokens += Amount(tokens=amount.tokens)
                 progress.advance(ledger.read[source].bytes)
         draft.ledger.enter(source, tokens)
+        for fate, amount in corpus.ledger.fates[source].items():
+            if fate.startswith(REWRITTEN):  # of no document: the bytes by which steps made texts shorter
+                draft.ledger.settle(source, fate, amount)
         progress.close()
     turns = _turns(draft.path, names)
     if tools and not spoken:
@@ -147,6 +152,8 @@ def _write(draft: Draft, corpus: Artifact, base: Base, settings: Tokenize, writt
         refused = _Refusals(corpus, written, settings.count == "answers" or settings.pairs or weighted)
         refused.require_rest(draft)
         notes += refused.notes(draft)
+        if any(REFUSED in fates for fates in draft.ledger.fates.values()):
+            draft.facts |= facts_of([Drop(TOKENIZE, REFUSAL.code, "", REFUSED)], {TOKENIZE: [REFUSAL]})
     if notes:
         draft.facts["notes"] = notes
         tell_notes(notes)

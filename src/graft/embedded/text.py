@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.core.config.errors import UsageError, nearest
+from graft.core.text.drop_reasons import read_fate
 from graft.embedded.docstrings import paragraphs, told
 from graft.embedded.questions import DocstringQuestion, asked_of, pairs_of
 from graft.readers.file_record import Fields, FileRecord, piece
@@ -58,6 +59,7 @@ TOPICS = "pydoc_data.topics"
 TESTS = {"test", "tests", "testing", "idle_test", "conftest.py"}
 # Tables of numbers and settings that nobody wrote, and packages that only lodge in the library's folder.
 NOT_CODE = {"site-packages", "dist-packages", "encodings", "pydoc_data", "__pycache__", "__phello__"}
+NOT_PYTHON = read_fate("not_python")
 SHORTEST, LONGEST = 400, 12_000  # characters of a prose document; a longer module becomes several
 
 
@@ -151,7 +153,7 @@ class Embedded:
             try:
                 text = without_docstrings(content)
             except (SyntaxError, UnicodeDecodeError, ValueError):  # kept in the library as an example of what is wrong
-                yield FileRecord("", module.name, len(content), len(content), "dropped: not python")
+                yield FileRecord("", module.name, len(content), len(content), NOT_PYTHON)
                 continue
             yield piece(text.strip() + "\n", module.name, len(content))
 
@@ -166,7 +168,7 @@ class Embedded:
             try:
                 every = list(asked_of(content, _dotted(module.name)))
             except (SyntaxError, ValueError):
-                yield FileRecord("", module.name, len(content), seen, "dropped: not python")
+                yield FileRecord("", module.name, len(content), seen, NOT_PYTHON)
                 seen = 0
                 continue
             fresh: list[DocstringQuestion] = []

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from graft.core.config.errors import UsageError, nearest
-from graft.core.config.plugins import HOUSE
 from graft.core.store.artifact import Artifact
 from graft.core.store.lineage import LineageGraph
-from graft.core.tokens.dialogue_encoder import REFUSED
-from graft.data.tokenize import sources
-from graft.lineage.find_documents import Named, same_text, tables
+from graft.core.text.drop_reasons import MARK, is_copy
+from graft.core.tokens.dialogue_encoder import REFUSAL, REFUSED
+from graft.data.tokenize import TOKENIZE, sources
+from graft.lineage.find_documents import Named, SourceDocuments, same_text, tables
 
-MARK = "dropped: "
-DUPLICATE = "dropped: duplicate"
-TOKENIZE = "tokenize"  # who refuses what a chat template cannot write
 LEFT_OUT = "left out before training"
 ALL_SCORED = "scored, like all text of a comparison; which of it was trained on is said below"
 USES = {
@@ -45,17 +35,28 @@ def fate_of(one: Named, corpus: Artifact, tokens: Artifact | None, family: Linea
     told["notes"] |= {"dialogue": True} if "dialogue" in one.notes else {}
     if "overlap" in one.notes:
         told["overlap"] = one.notes["overlap"]
+    told |= {"reason": one.reason, "detail": one.detail}
     if one.dropped:
-        told["by"] = "reading" if _lost_in_reading(one, corpus, family) else step_of(one.dropped, corpus)
-        told["words"] = LEFT_OUT
+        told |= {"by": one.dropped_by, "words": LEFT_OUT}
     elif tokens and one.position in refused(tokens, corpus, family)[one.source]:
-        told |= {"fate": REFUSED, "by": TOKENIZE, "words": LEFT_OUT}
+        told |= {"fate": REFUSED, "by": TOKENIZE, "words": LEFT_OUT, "reason": REFUSAL.code}
     same = same_text(one, corpus, family)
-    if one.dropped.startswith(DUPLICATE):
-        told["kept"] = next((other.told() for other in same if not other.dropped.startswith(DUPLICATE)), None)
+    if copied(one, corpus):
+        told["kept"] = kept_for(one, corpus, family)
     else:
-        told["copies"] = [other.told() for other in same if other.dropped.startswith(DUPLICATE)]
+        told["copies"] = [other.told() for other in same if copied(other, corpus)]
     return told
+
+
+def copied(one: Named, corpus: Artifact) -> bool:
+    """Whether it was dropped for another document of the same text."""
+    return is_copy(corpus.facts, one.dropped_by, one.reason)
+
+
+def kept_for(one: Named, corpus: Artifact, family: LineageGraph) -> dict[str, Any] | None:
+    """The document that a copy was dropped for."""
+    same = same_text(one, corpus, family)
+    return next((other.told() for other in same if not copied(other, corpus)), None)
 
 
 def refused(tokens: Artifact, corpus: Artifact, family: LineageGraph) -> dict[str, set[int]]:
@@ -77,23 +78,29 @@ def with_fate(
     of the corpus, which may have refused some. Errors: UsageError where no document met it, naming those that were met.
     """
     met: dict[tuple[str, str], list[int]] = {}
+    names: dict[str, set[str]] = {}  # by fate, all that it is called
     lost = refused(tokens, corpus, family) if tokens else {}
     for table in tables(corpus, family):
-        pairs = zip(table.column("split").to_pylist(), table.column("dropped").to_pylist(), strict=True)
-        for position, (split, dropped) in enumerate(pairs):
-            fate = REFUSED if position in lost.get(table.source, ()) else dropped or split
+        for position, (split, dropped, by, reason) in enumerate(_told(table)):
+            if position in lost.get(table.source, ()):
+                dropped, by, reason = REFUSED, TOKENIZE, REFUSAL.code
+            fate = dropped or split
             met.setdefault((table.source, fate), []).append(position)
-    fates = dict.fromkeys(fate for _, fate in met)
-    steps = {fate: step_of(fate, corpus) for fate in fates if fate.startswith(MARK)}
+            names.setdefault(fate, {fate, fate.removeprefix(MARK), _family(fate)}).update((by, reason))
     asked = words.strip()
-    wanted = {fate for fate in fates if asked in (fate, fate.removeprefix(MARK), steps.get(fate), _family(fate))}
-    found = {key: positions for key, positions in met.items() if key[1] in wanted}
+    found = {key: positions for key, positions in met.items() if asked and asked in names[key[1]]}
     if not found:
-        known = [*fates, *dict.fromkeys(step for step in steps.values() if step)]
+        known = dict.fromkeys([*names, *(name for every in names.values() for name in sorted(every) if name)])
         raise UsageError(
             f'no document of {corpus.name} met the fate "{words}"', allowed=", ".join(known), do=nearest(asked, known)
         )
     return found
+
+
+def _told(table: SourceDocuments) -> list[tuple[str, ...]]:
+    """(split, dropped, dropped_by, reason) of all documents of a source; an older corpus has no reasons."""
+    found = table.columns("split", "dropped", "dropped_by", "reason")
+    return list(zip(*found, strict=True))
 
 
 def _family(fate: str) -> str:
@@ -102,47 +109,9 @@ def _family(fate: str) -> str:
     return name if colon else ""
 
 
-def step_of(fate: str, corpus: Artifact) -> str:
-    """The curation step whose words a reason begins with; "" where it is none of the corpus's steps.
-
-    Reasons are words in a step's source, so the source is where they are looked up; nothing is imported or run.
-    """
+def decided_by(fate: str, corpus: Artifact) -> str:
+    """Who decided a fate: "reading", a step, "tokenize"; "" for a split, and for an older corpus."""
     if fate == REFUSED:
         return TOKENIZE
-    steps: Sequence[Any] = corpus.manifest["settings"].get("steps", ())
-    names = [str(next(iter(step))) for step in steps]
-    fits = {name: max((len(word) for word in _reasons(name) if fate.startswith(word)), default=0) for name in names}
-    best = max(fits, key=lambda name: fits[name], default="")
-    return best if best and fits[best] else ""
-
-
-def decided_by(fate: str, corpus: Artifact) -> str:
-    """Who decided a fate: the step, "reading" for a reason that no step has; "" for a split."""
-    return step_of(fate, corpus) or "reading" if fate.startswith(MARK) else ""
-
-
-def _lost_in_reading(one: Named, corpus: Artifact, family: LineageGraph) -> bool:
-    docs = family.input(corpus, f"docs {one.source}")
-    if docs is None or not (docs / "docs.parquet").exists():
-        return False
-    filters = [("position", "=", one.position)]
-    found = pq.read_table(docs / "docs.parquet", columns=["dropped"], filters=filters)
-    return bool(found.num_rows and found["dropped"][0].as_py())
-
-
-@lru_cache(maxsize=64)
-def _reasons(name: str) -> tuple[str, ...]:
-    """The beginnings of reasons that stand in a step's source."""
-    if "." in name:
-        found = importlib.util.find_spec(name.rpartition(".")[0])
-        path = Path(found.origin) if found and found.origin else None
-    else:
-        path = HOUSE / "steps" / f"{name}.py"
-    if path is None or not path.is_file():
-        return ()
-    words = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if _is_text(node)]  # type: ignore[attr-defined]
-    return tuple(word for word in words if word.startswith(MARK) and len(word) > len(MARK))
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+    found = dict.fromkeys(one["dropped_by"] for one in corpus.facts.get("drops", ()) if one["fate"] == fate)
+    return ", ".join(found)

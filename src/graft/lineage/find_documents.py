@@ -17,7 +17,9 @@ from graft.core.config.errors import UsageError, nearest
 from graft.core.store.artifact import Artifact
 from graft.core.store.lineage import LineageGraph
 
-COLUMNS = ("id", "position", "parents", "num_bytes", "split", "dropped", "notes")
+COLUMNS = (
+    "id", "position", "parents", "num_bytes", "split", "dropped", "dropped_by", "reason", "detail", "notes"
+)  # fmt: skip
 PLACE = re.compile(r"(\w[\w.-]*):(\d+)")
 ID = re.compile(r"[0-9a-f]{8,32}")
 ROWS = {".jsonl": "line", ".ndjson": "line", ".pdf": "page"}  # what the number behind "#" counts; elsewhere rows
@@ -36,6 +38,9 @@ class Named:
     num_bytes: int
     split: str
     dropped: str
+    dropped_by: str
+    reason: str
+    detail: str
     notes: dict[str, Any]
     path: str = ""
 
@@ -75,7 +80,8 @@ class SourceDocuments:
         filters = None if positions is None else [("position", "in", list(positions))]
         if positions is not None and not len(positions):
             return []
-        found = pq.read_table(self._file, columns=list(COLUMNS), filters=filters)
+        there = pq.read_schema(self._file).names
+        found = pq.read_table(self._file, columns=[name for name in COLUMNS if name in there], filters=filters)
         roots = roots_of(self.family.input(self.corpus, f"docs {self.source}"))
         paths = dict[str, str]()
         return [_named(self.source, row, roots, paths) for row in found.to_pylist()]
@@ -83,6 +89,12 @@ class SourceDocuments:
     def column(self, name: str) -> pa.Array:
         """A column of all its documents; the place in it is the position in the source."""
         return pq.read_table(self._file, columns=[name])[name].combine_chunks()
+
+    def columns(self, *names: str) -> list[list[str]]:
+        """Columns of text of all its documents; of one that it lacks, empty text."""
+        there = pq.read_schema(self._file).names
+        found = pq.read_table(self._file, columns=[name for name in names if name in there])
+        return [found[name].to_pylist() if name in there else [""] * len(found) for name in names]
 
     @property
     def size(self) -> int:
@@ -225,7 +237,8 @@ def _path_of(file: str, roots: Sequence[tuple[str, Path]]) -> str:
 def _named(source: str, row: dict[str, Any], roots: Sequence[tuple[str, Path]], paths: dict[str, str]) -> Named:
     """paths: of the files met so far, so that a file of many rows is looked for once."""
     parents = tuple(row["parents"])
-    known = {key: row[key] for key in ("position", "id", "num_bytes", "split", "dropped")}
+    names = ("position", "id", "num_bytes", "split", "dropped", "dropped_by", "reason", "detail")
+    known = {key: row.get(key, "") for key in names}  # an older corpus has no reasons
     file = parents[0].partition("#")[0] if parents else ""
     if file not in paths:
         paths[file] = _path_of(file, roots)

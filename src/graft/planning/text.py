@@ -16,13 +16,14 @@ from graft.core.store.ledger import Ledger
 from graft.core.text.dialogue import Dialogue
 from graft.core.text.documents import SPLITS
 from graft.data.curate import curate
-from graft.data.estimate_sizes import INFLATION, Survey, survey
+from graft.data.estimate_sizes import INFLATION, survey
 from graft.data.ingest import Intake, in_part, ingest, look_up
 from graft.data.tokenize import tokenize
 from graft.jobs.adapt import Adapt
 from graft.jobs.continual import GENERAL, Continual
 from graft.jobs.extend import Extend
 from graft.jobs.pretrain import Pretrain
+from graft.planning.expected_drops import expect_drops
 from graft.readers import hub
 from graft.readers.folder import kinds_of
 from graft.readers.open_compressed import COMPRESSIONS
@@ -252,34 +253,25 @@ def _foretell(job: Job, base: Any, paths: tuple[str, ...]) -> SourceForecast:
         encoded = base.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         per_byte = sum(len(one.ids) + 1 for one in encoded) / max(1, sample_bytes)
     documents = (seen.num_docs + sum(seen.dropped.values())) * scale
-    repeated = max(_repeated(seen), _copies(paths, documents))
     tokens = text_bytes * per_byte
     dropped = {reason: count * scale for reason, count in seen.dropped.items()}
-    if repeated:
-        dropped["dropped: duplicate"] = repeated * seen.num_docs * scale
+    share = len(seen.docs) / max(1, seen.num_docs) * (seen.share_seen or 1.0)
+    expected = expect_drops(job.curate.steps, seen.docs, share, _copies(paths, documents))
+    for fate, part in expected.shares.items():
+        dropped[fate] = dropped.get(fate, 0.0) + part * seen.num_docs * scale
     usable = max(0.0, documents - sum(dropped.values()))
     return SourceForecast(
         paths=list(paths),
         documents=documents,
         text_bytes=text_bytes,
         tokens=tokens,
-        splits=_splits(job, tokens * (1 - repeated), per_byte),
+        splits=_splits(job, tokens * expected.left, per_byte),
         dropped=dropped,
         exact=False,
         share_seen=seen.share_seen,
         split_documents=_split_documents(job, usable),
         unread=_unread(_intakes([path for path in paths if _local([path])])),
     )
-
-
-def _repeated(seen: Survey) -> float:
-    """Share of documents that repeat another one. Of a part of the text, only as many repetitions are seen as that
-    part is of the whole, since a text and its copy seldom both lie in it."""
-    if not seen.docs:
-        return 0.0
-    within = 1 - len({row["id"] for row in seen.docs}) / len(seen.docs)
-    kept = len(seen.docs) / max(1, seen.num_docs) * (seen.share_seen or 1.0)
-    return min(within / max(kept, 1e-9), 1 - 1 / len(seen.docs)) if within else 0.0
 
 
 def _copies(paths: Sequence[str], documents: float) -> float:

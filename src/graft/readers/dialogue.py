@@ -24,20 +24,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from graft.core.text.dialogue import ANSWERS, CALLS, THOUGHTS, Dialogue, Message
+from graft.core.text.drop_reasons import read_fate
 from graft.readers.file_record import BOM, UNDECODABLE, clean, has_surrogate
 
-MALFORMED = "dropped: dialogue is malformed"
-UNKNOWN_ROLE = "dropped: dialogue has an unknown role"
-NOT_WORDS = "dropped: dialogue holds more than text"
-NO_WORDS = "dropped: dialogue with a turn that holds nothing"
-NO_ANSWER = "dropped: dialogue without an answer"
-NO_PROMPT = "dropped: pair without a prompt"
-PARTS_EARLY = "dropped: pair parts before its last turn"
-SAME = "dropped: pair of equal answers"
-NOT_JSON_TEXT = "dropped: dialogue is text that is no JSON list of messages"
-NOT_TOOLS = "dropped: dialogue's tools are no list of descriptions"
-NOT_WEIGHT = "dropped: dialogue has a weight other than 0 and 1"
-NOT_LEARNED = "dropped: dialogue without an answer of a weight above 0"
+MALFORMED = read_fate("dialogue_malformed")
+UNKNOWN_ROLE = read_fate("dialogue_role")
+NOT_WORDS = read_fate("dialogue_not_words")
+NO_WORDS = read_fate("dialogue_no_words")
+NO_ANSWER = read_fate("dialogue_no_answer")
+NO_PROMPT = read_fate("pair_no_prompt")
+PARTS_EARLY = read_fate("pair_parts_early")
+SAME = read_fate("pair_equal")
+NOT_JSON_TEXT = read_fate("dialogue_not_json")
+NOT_TOOLS = read_fate("dialogue_tools")
+NOT_WEIGHT = read_fate("dialogue_weight")
+NOT_LEARNED = read_fate("dialogue_unlearned")
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),

@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-EMPTY = "dropped: empty"
-UNDECODABLE = "dropped: undecodable"
-NOT_JSON = "dropped: not json"
-NOT_CSV = "dropped: not csv"
-RAGGED = "dropped: ragged row"
-TWICE = "dropped: column stands twice"
-UNREAD_KIND = "dropped: unread kind: "  # and the suffix
-NO_FIELD = "dropped: no text field"
-NOT_TEXT = "dropped: text field is not text"
-TOO_LARGE = "dropped: too large for one document"
-EXPANDS = "dropped: expands to far more than its file"
-MARKUP = "dropped: markup too large to be read"
-NO_MEMORY = "dropped: needs more memory than there is"
-SAMPLED_OUT = "dropped: not needed (sampled out, one entry a file)"
+from graft.core.text.drop_reasons import read_fate
+
+EMPTY = read_fate("empty")
+UNDECODABLE = read_fate("undecodable")
+NOT_JSON = read_fate("not_json")
+NOT_CSV = read_fate("not_csv")
+RAGGED = read_fate("ragged_row")
+TWICE = read_fate("column_twice")
+UNREAD_KIND = read_fate("unread_kind")  # and the suffix
+NO_FIELD = read_fate("no_text_field")
+NOT_TEXT = read_fate("not_text")
+TOO_LARGE = read_fate("too_large")
+EXPANDS = read_fate("expands")
+MARKUP = read_fate("markup")
+NO_MEMORY = read_fate("no_memory")
+SAMPLED_OUT = read_fate("sampled_out")
 
 BOM = "\ufeff"
 

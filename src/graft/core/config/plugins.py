@@ -24,7 +24,7 @@ CONTRACT = "contract"  # the module of a folder that says what its plug-ins look
 
 
 class Folder(NamedTuple):
-    """A folder of plug-ins. contract: its `Protocol`, in the module `contract` beside the plug-ins."""
+    """A folder of plug-ins. contract: its `Protocol`, in the module `contract` beside the plug-ins; "": it has two."""
 
     package: str
     contract: str
@@ -35,7 +35,7 @@ FOLDERS = {
     "objectives": Folder("graft.training.objectives", "Objective", "what training minimises"),
     "tunings": Folder("graft.training.tunings", "Tuning", "which weights train"),
     "schedules": Folder("graft.training.schedules", "Schedule", "the learning rate over a run"),
-    "steps": Folder("graft.data.steps", "Step", "curation of documents"),
+    "steps": Folder("graft.data.steps", "", "curation of documents"),
     "metrics": Folder("graft.evaluation.metrics", "Metric", "numbers read off evidence"),
     "probes": Folder("graft.evaluation.probes", "Probe", "comparisons of before and after"),
     "methods": Folder("graft.continual.methods", "Method", "how a stream of domains is learned"),
@@ -101,7 +101,7 @@ class Shelf:
 
     def check(self, kind: type[Any], where: str = "") -> type[Any]:
         """The class itself. Raises: UsageError where it breaks the contract of this shelf."""
-        if self.name in FOLDERS:
+        if self.name in FOLDERS and FOLDERS[self.name].contract:
             check_contract(kind, FOLDERS[self.name], where)
         return kind
 
@@ -119,7 +119,7 @@ class Shelf:
 
 
 def check_contract(kind: type[Any], folder: Folder, where: str = "") -> None:
-    """A plug-in has the members of its folder's `Protocol`, and no public member beyond these, `needs` and settings.
+    """A plug-in has the members of its folder's `Protocol`, its settings, and no other public member.
 
     Raises: UsageError that names the member, what is allowed, and the nearest name.
     """
@@ -157,8 +157,7 @@ def check_contract(kind: type[Any], folder: Folder, where: str = "") -> None:
 def members_of(contract: ModuleType, name: str) -> tuple[dict[str, tuple[str, ...] | None], dict[str, None]]:
     """({what a `Protocol` requires: parameters of a method, None for a value}, what a plug-in may have besides)."""
     protocol: type[Any] = getattr(contract, name)
-    optional = dict.fromkeys(["needs"] if hasattr(contract, "Needs") else [])
-    optional |= dict.fromkeys(getattr(contract, "OPTIONAL", ()))
+    optional: dict[str, None] = dict.fromkeys(getattr(contract, "OPTIONAL", ()), None)
     own: dict[str, Any] = dict.fromkeys(protocol.__annotations__)
     own |= {one: value for one, value in vars(protocol).items() if _counts(one) and inspect.isfunction(value)}
     required = {one: _parameters(value) if value else None for one, value in own.items() if one not in optional}

@@ -1,15 +1,15 @@
-"""Daft data frames of documents: the one door to Daft, which is told here not to report its use to its makers."""
+"""Daft data frames of documents: the one door to Daft, which is told here not to report its use to its makers.
+
+Curation on one machine does without it (`graft.core.text.marked_text`); a test runs the same plan through it.
+"""
 
 # pyright: standard, reportMissingTypeStubs=false
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "false")  # else importing Daft calls its makers' servers
@@ -22,7 +22,7 @@ from daft import DataFrame, col
 # One row group at a time: Daft's default reads far ahead of whoever uses the text, up to the whole file (0.7.26).
 daft.set_execution_config(scantask_max_parallel=1)
 
-__all__ = ["DataFrame", "col", "daft", "mark", "noted", "parquet", "usable"]
+__all__ = ["DataFrame", "col", "daft", "parquet"]
 
 
 def parquet(path: Path) -> DataFrame:
@@ -35,29 +35,3 @@ def parquet(path: Path) -> DataFrame:
     if num_groups < 2:
         return daft.read_parquet(escaped)
     return daft.read_parquet([escaped] * num_groups, row_groups=[[number] for number in range(num_groups)])
-
-
-def usable(docs: DataFrame) -> DataFrame:
-    """The documents that no step has marked so far."""
-    return docs.where("dropped = ''")
-
-
-def mark(docs: DataFrame, rows: Sequence[int], dropped: Sequence[str], notes: Sequence[str]) -> DataFrame:
-    """`docs` with `dropped` and `notes` replaced in `rows`."""
-    found = pa.table(
-        {
-            "row": pa.array(rows, pa.int64()),
-            "found_dropped": pa.array(dropped, pa.string()),
-            "found_notes": pa.array(notes, pa.string()),
-        }
-    )
-    joined = docs.join(daft.from_arrow(found), on="row", how="left")
-    columns = {name: col(name) for name in docs.column_names}
-    for name in ("dropped", "notes"):
-        columns[name] = col(f"found_{name}").fill_null(col(name)).alias(name)
-    return joined.select(*columns.values())
-
-
-def noted(notes: str, entries: Mapping[str, object]) -> str:
-    """The JSON object `notes` with `entries` added."""
-    return json.dumps(json.loads(notes) | dict(entries))

@@ -9,6 +9,9 @@ Columns (Arrow schema `SCHEMA`, held in Daft data frames between stages and in P
     num_bytes  length of the text in UTF-8; for what could not be read, the bytes that were there
     split      "train", "validation" or "test"; empty before the split
     dropped    why it is not used, in the words of the ledger ("dropped: empty"); empty while it is used
+    dropped_by who decided that: "reading", a curation step, "pool"; empty while it is used, as the next two
+    reason     the code of it, which that one declares (see graft.core.text.drop_reasons)
+    detail     what the code leaves open: a suffix, a source, a score
     notes      JSON object with whatever a step found worth keeping; of a row read: "dialogue", where it is one (its
                turns in the text and what was rejected, see graft.core.text.dialogue), and "label", where one was asked
                for
@@ -21,6 +24,8 @@ import unicodedata
 
 import pyarrow as pa
 
+from graft.core.text.drop_reasons import READ, read_reason
+
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -31,6 +36,9 @@ SCHEMA = pa.schema(
         ("num_bytes", pa.int64()),
         ("split", pa.string()),
         ("dropped", pa.string()),
+        ("dropped_by", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
         ("notes", pa.string()),
     ]
 )
@@ -69,7 +77,8 @@ def exact_id(text: str) -> str:
 def doc_row(
     text: str, *, source: str, position: int, parent: str, dropped: str = "", num_bytes: int = -1, notes: str = "{}"
 ) -> dict:
-    """One row of the table as a dict; num_bytes -1 takes the length of the text."""
+    """One row of the table as a dict, as reading makes it; num_bytes -1 takes the length of the text."""
+    reason, detail = read_reason(dropped) if dropped else ("", "")
     size = len(text.encode("utf-8", "surrogatepass")) if num_bytes < 0 else num_bytes
     return {
         "id": doc_id(text) if text else exact_id(f"{parent}\0{dropped}"),
@@ -80,5 +89,8 @@ def doc_row(
         "num_bytes": size,
         "split": "",
         "dropped": dropped,
+        "dropped_by": READ if dropped else "",
+        "reason": reason,
+        "detail": detail,
         "notes": notes,
     }

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from graft.core.config.errors import UsageError
+from graft.core.text.documents import SPLITS
+
+Splits = NDArray[np.uint8]
+TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
 
 @dataclass(frozen=True)
@@ -39,52 +45,54 @@ class Split:
                 do="0.05 and 0.05 are usual",
             )
 
-    def assign(self, owners: Mapping[str, str], beyond: Collection[str] = ()) -> dict[str, str]:
-        """The split of every id in `owners` (id -> the source that the text counts for).
-
-        beyond: ids that are for train wherever they fall (see `beyond`).
-        """
-        splits: dict[str, str] = {}
-        for ids, num_test, num_validation in self._ranked(owners):
-            for rank, one in enumerate(ids):
-                held_out = "test" if rank < num_test else "validation" if rank < num_test + num_validation else "train"
-                splits[one] = "train" if one in beyond else held_out
-        return splits
-
-    def beyond(self, owners: Mapping[str, str], sizes: Mapping[str, int]) -> set[str]:
-        """The ids that would be held out and are too many. sizes: bytes of text by id."""
-        found: set[str] = set()
-        for ids, num_test, num_validation in self._ranked(owners) if self.most else ():
-            for part in (ids[:num_test], ids[num_test : num_test + num_validation]):
-                held = 0
-                for one in part:
-                    if held >= self.most:
-                        found.add(one)
-                    held += sizes[one]
-        return found
-
-    def _ranked(self, owners: Mapping[str, str]) -> Iterator[tuple[list[str], int, int]]:
-        """For each source its ids by place, and how many of the first are for test and then for validation."""
-        places = {one: self.place(one) for one in owners}
-        ranked: dict[str, list[str]] = {}
-        for one in sorted(owners, key=lambda one: (places[one], one)):
-            ranked.setdefault(owners[one], []).append(one)
-        for ids in ranked.values():
-            yield ids, *self._counts([places[one] for one in ids])
-
     def place(self, doc_id: str) -> float:
         """Where in 0..1 a document falls: below `test` it is for test, the next `validation` for validation."""
         digest = hashlib.blake2b(f"{self.seed}\0{doc_id}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
-    def _counts(self, places: list[float]) -> tuple[int, int]:
-        """Documents for test and for validation in a source with these places, in ascending order."""
-        num_test = sum(place < self.test for place in places)
-        num_validation = sum(self.test <= place < self.test + self.validation for place in places)
-        if len(places) < 2:
+    def counts(self, num: int, below_test: int, below_both: int) -> tuple[int, int]:
+        """Documents for test and for validation in a source of `num`.
+
+        below_test, below_both: how many of them are placed below `test`, and below `test` + `validation`.
+        """
+        num_test, num_validation = below_test, below_both - below_test
+        if num < 2:
             return num_test, num_validation
         num_test = max(num_test, 1)
-        num_validation = max(num_validation, 1 if len(places) > 2 else 0)
-        least = 1 if len(places) > 2 else 0
-        num_validation = max(least, min(num_validation, len(places) - 1 - num_test))
-        return min(num_test, len(places) - 1 - num_validation), num_validation
+        num_validation = max(num_validation, 1 if num > 2 else 0)
+        least = 1 if num > 2 else 0
+        num_validation = max(least, min(num_validation, num - 1 - num_test))
+        return min(num_test, num - 1 - num_validation), num_validation
+
+
+@dataclass
+class Ranks:
+    """Gives splits to documents that come in the order of their places, source by source mixed.
+
+    counts: documents for test and for validation of each source. Splits are numbers: places in `SPLITS`.
+    """
+
+    split: Split
+    counts: list[tuple[int, int]]
+
+    def __post_init__(self) -> None:
+        self._seen = [0] * len(self.counts)
+        self._held = [[0, 0] for _ in self.counts]  # bytes for test and for validation so far
+
+    def take(self, sources_N: NDArray[np.int64], num_bytes_N: NDArray[np.int64]) -> tuple[Splits, NDArray[np.bool_]]:
+        """(the split of each of the next documents, whether as many bytes as `most` were held out before it)."""
+        splits_N = np.full(len(sources_N), TRAIN, np.uint8)
+        beyond_N = np.zeros(len(sources_N), np.bool_)
+        for source, (num_test, num_validation) in enumerate(self.counts):
+            own = np.flatnonzero(sources_N == source)
+            ranks = self._seen[source] + np.arange(len(own))
+            self._seen[source] += len(own)
+            bounds = (0, num_test, num_test + num_validation)
+            for part, name in enumerate((TEST, VALIDATION)):
+                mine = own[(ranks >= bounds[part]) & (ranks < bounds[part + 1])]
+                splits_N[mine] = name
+                sizes = num_bytes_N[mine]
+                before = self._held[source][part] + np.cumsum(sizes) - sizes
+                beyond_N[mine] = (self.split.most > 0) & (before >= self.split.most)
+                self._held[source][part] += int(sizes.sum())
+        return splits_N, beyond_N

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from graft.core.models.base_model import BoundaryTokens
 from graft.core.text.dialogue import ANSWERS, Dialogue
+from graft.core.text.drop_reasons import Reason
 from graft.core.tokens.cached_encoder import slices
 from graft.core.tokens.chat_template import Rendered, Span, Template, TemplateRefusal
 from graft.core.tokens.token_shards import ALONE, CHOSEN, REJECTED
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 SLICE = 1 << 20  # characters of text encoded together
-REFUSED = "dropped: refused by the chat template"
+REFUSAL = Reason("refused", "left out: a dialogue that the chat template refuses", "refused by the chat template")
+REFUSED = REFUSAL.fate()
 
 
 class Stored(NamedTuple):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from graft.core.text.daft_frames import DataFrame, mark, usable
+import numpy as np
+
+from graft.data.steps.contract import Marks, Needs, Reason, Sample
 
 
 @dataclass(frozen=True)
@@ -17,16 +21,32 @@ class ExactDuplicates:
     different splits, `overlap` sees them.
     """
 
-    def __call__(self, docs: DataFrame) -> DataFrame:
-        found = usable(docs).select("row", "id", "source", "notes").to_arrow().sort_by("row").to_pylist()
-        first: dict[str, str] = {}
-        rows, reasons, notes = [], [], []
-        for one in found:
-            if one["id"] not in first:
-                first[one["id"]] = one["source"]
-                continue
-            source = first[one["id"]]
-            rows.append(one["row"])
-            reasons.append("dropped: duplicate" if source == one["source"] else f"dropped: duplicate of {source}")
-            notes.append(one["notes"])
-        return mark(docs, rows, reasons, notes)
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("duplicate", "left out: the same text stands earlier in this source", copy=True),
+        Reason(
+            "duplicate_of",
+            "left out: the same text stands in a source that was given earlier",
+            "duplicate of {}",
+            copy=True,
+        ),
+    )
+
+    def mark_corpus(self, needs: Needs) -> Iterator[Marks]:
+        for part in needs.by_text():
+            place_N = np.where(part.same_N, 0, np.arange(len(part.rows_N)))
+            keeper_N = part.sources_N[np.maximum.accumulate(place_N)]
+            within_N = part.same_N & (keeper_N == part.sources_N)
+            yield Marks(part.rows_N[within_N], "duplicate")
+            for number, source in enumerate(needs.sources):
+                across_N = part.same_N & ~within_N & (keeper_N == number)
+                yield Marks(part.rows_N[across_N], "duplicate_of", source)
+
+    def expect(self, sample: Sample) -> Mapping[str, float]:
+        """Of a part of the text, only as many repetitions are seen as that part is of the whole, since a text and its
+        copy seldom both lie in it."""
+        if not sample.ids:
+            return {}
+        within = 1 - len(set(sample.ids)) / len(sample.ids)
+        repeated = min(within / max(sample.share, 1e-9), 1 - 1 / len(sample.ids)) if within else 0.0
+        share = max(repeated, sample.copied)
+        return {"duplicate": share} if share else {}

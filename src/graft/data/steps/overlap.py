@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from graft.core.config.errors import UsageError
-from graft.core.text.daft_frames import DataFrame, col, daft, mark, noted, usable
-from graft.core.text.ngrams import Hashes, Held, ngrams
-
-REASON = "dropped: overlaps train"
-DOCUMENTS_AT_ONCE = 256
+from graft.core.text.ngrams import Hashes, Held, Indices, ngrams
+from graft.data.steps.contract import Marks, Needs, Reason
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,14 @@ class Overlap:
     word of evaluated text, measured with 19 million of them; the split's `most` bounds how many there are.
     """
 
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason(
+            "overlap",
+            "left out of validation and test: shares passages with training text",
+            "overlaps train",
+        ),
+    )
+
     n: int = 13  # words
     tolerance: float = 0.2  # share of a document's n-grams, 0..1
 
@@ -52,49 +57,27 @@ class Overlap:
         if not 0 <= self.tolerance <= 1:
             raise UsageError(f"tolerance is {self.tolerance}", allowed="a share from 0 to 1", do="0.2 is usual")
 
-    def __call__(self, docs: DataFrame) -> DataFrame:
-        rows: list[int] = []
-        notes: list[str] = []
-        places: list[NDArray[np.int64]] = []  # n-grams of each document, by batch
-        grams: list[Hashes] = []
-        for batch in usable(docs).where("split <> 'train'").select("row", "text", "notes").to_arrow_iter():
-            found, owner = ngrams(batch.column("text").to_pylist(), self.n)
-            grams.append(found)
-            places.append(np.bincount(owner, minlength=len(batch)))
-            rows += batch.column("row").to_pylist()
-            notes += batch.column("notes").to_pylist()
-        if not sum(map(len, grams)):
-            return docs
-        held = Held.of(np.concatenate(grams))
-        for hits in _hits(usable(docs).where("split = 'train'"), held, self.n):
-            held.found[hits] = True
-        reasons: list[str] = []
-        shares: list[tuple[int, int]] = []
-        for found, num_places in zip(grams, places, strict=True):
-            shared = _sums(held.found[held.place(found)], num_places)
-            shares += zip(shared.tolist(), num_places.tolist(), strict=True)
-            reasons += [REASON if over else "" for over in shared > self.tolerance * num_places]
-        entries = [noted(old, {"overlap": share}) for old, share in zip(notes, shares, strict=True)]
-        return mark(docs, rows, reasons, entries)
+    def mark_corpus(self, needs: Needs) -> Iterator[Marks]:
+        held_out = list(needs.texts(self._grams, "held out"))
+        if not sum(len(grams) for _, _, grams in held_out):
+            return
+        held = Held.of(np.concatenate([grams for _, _, grams in held_out]))
+        for places_N in needs.texts(lambda _, texts: held.hits(ngrams(texts, self.n)[0]), "train"):
+            held.found[places_N] = True
+        for rows_N, num_places_N, grams in held_out:
+            shared_N = _sums(held.found[held.place(grams)], num_places_N)
+            shares = zip(shared_N.tolist(), num_places_N.tolist(), strict=True)
+            yield Marks(rows_N, notes=[{"overlap": list(one)} for one in shares])
+            yield Marks(rows_N[shared_N > self.tolerance * num_places_N], "overlap")
+
+    def _grams(self, rows_N: Indices, texts: list[str]) -> tuple[Indices, Indices, Hashes]:
+        """(rows, n-grams of each of them, all n-grams)."""
+        grams, owner = ngrams(texts, self.n)
+        return rows_N, np.bincount(owner, minlength=len(texts)), grams
 
 
-def _sums(marks: NDArray[np.bool_], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sums(marks: NDArray[np.bool_], lengths: Indices) -> Indices:
     """How many of `marks` are set in each of the runs of these lengths that they consist of."""
     sums = np.concatenate([[0], np.cumsum(marks)])
     ends = np.cumsum(lengths)
     return sums[ends] - sums[ends - lengths]
-
-
-def _hits(trained: DataFrame, held: Held, n: int) -> Iterator[NDArray[np.int64]]:
-    """For batch after batch of training text, the places in `held` that it hits."""
-
-    @daft.func.batch(return_dtype=daft.DataType.list(daft.DataType.int64()), batch_size=DOCUMENTS_AT_ONCE)
-    def hit(text: daft.Series) -> daft.Series:
-        found = held.hits(ngrams(text.to_pylist(), n)[0])
-        # One list for the whole batch, in its first row: which document hit what is not asked.
-        lists = pa.ListArray.from_arrays(pa.array([0, *[len(found)] * len(text)], pa.int32()), pa.array(found))
-        return daft.Series.from_arrow(lists)
-
-    for batch in trained.select(hit(col("text")).alias("hits")).to_arrow_iter():
-        values = batch.column("hits").flatten()
-        yield values.to_numpy(zero_copy_only=False)

@@ -15,10 +15,17 @@ from graft.core.store.artifact import Artifact, Draft, Store
 from graft.core.store.ledger import Amount
 from graft.core.text import documents as doc
 from graft.core.text import ngrams
+from graft.core.text.drop_reasons import Drop, Reason, facts_of
 from graft.lineage.seen_text import Heritage
 
 TABLE = "docs.parquet"
 BATCH_ROWS = 1024
+BY = "pool"  # who drops a copy
+DROPPED = ("dropped", "dropped_by", "reason", "detail")
+REASONS = (
+    Reason("duplicate", "left out: the same text stands earlier in this source", copy=True),
+    Reason("duplicate_of", "left out: the same text stands in another source", "duplicate of {}", copy=True),
+)
 SHOWN = 3  # documents that an error names
 
 
@@ -78,6 +85,7 @@ def _write(
 ) -> None:
     tables = _without_copies(docs, reference)
     seen: dict[str, int] = {}
+    drops: dict[Drop, None] = {}
     for source, table in tables.items():
         marks = _trained_on(table, known, settings)
         if any(marks) and not settings.seen_too:
@@ -89,10 +97,17 @@ def _write(
         ]
         table = _with(table, "notes", notes)
         pq.write_table(table, draft / f"{source}.parquet", compression="zstd", compression_level=1)
+        drops |= dict.fromkeys(_drops(table))
         for fate, size in zip(table["dropped"].to_pylist(), table["num_bytes"].to_pylist(), strict=True):
             draft.ledger.enter(source, Amount(1, size))
             draft.ledger.settle(source, fate or "test", Amount(1, size))
-    draft.facts |= {"sources": list(docs), "seen": seen}
+    draft.facts |= {"sources": list(docs), "seen": seen, **facts_of(drops, {BY: REASONS})}
+
+
+def _drops(table: pa.Table) -> Iterator[Drop]:
+    """Why documents are not used."""
+    told = (table[name].to_pylist() for name in ("dropped_by", "reason", "detail", "dropped"))
+    return (Drop(*one) for one in zip(*told, strict=True) if one[3])
 
 
 def _without_copies(docs: Mapping[str, Artifact], reference: str) -> dict[str, pa.Table]:
@@ -103,14 +118,16 @@ def _without_copies(docs: Mapping[str, Artifact], reference: str) -> dict[str, p
         artifact = docs[source]
         table = pq.read_table(artifact / TABLE, schema=doc.SCHEMA)
         own: set[str] = set()
-        dropped = table["dropped"].to_pylist()
+        columns = {name: table[name].to_pylist() for name in DROPPED}
+        dropped = columns["dropped"]
         for row, one in enumerate(table["id"].to_pylist()):
             if dropped[row]:
                 continue
-            if one in own:
-                dropped[row] = "dropped: duplicate"
-            elif source == reference and one in owners:
-                dropped[row] = f"dropped: duplicate of {owners[one]}"
+            if one in own or (source == reference and one in owners):
+                reason, detail = (REASONS[0], "") if one in own else (REASONS[1], owners[one])
+                told = (reason.fate(detail), BY, reason.code, detail)
+                for name, value in zip(DROPPED, told, strict=True):
+                    columns[name][row] = value
             own.add(one)
             owners.setdefault(one, source)
         if all(dropped):
@@ -120,7 +137,8 @@ def _without_copies(docs: Mapping[str, Artifact], reference: str) -> dict[str, p
                 allowed="text of its own",
                 do="give another path",
             )
-        table = _with(table, "dropped", dropped)
+        for name, values in columns.items():
+            table = _with(table, name, values)
         table = _with(table, "source", [source] * len(dropped))
         tables[source] = _with(table, "split", ["" if fate else "test" for fate in dropped])
     return tables

@@ -10,7 +10,7 @@ from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact
 from graft.core.store.lineage import LineageGraph
 from graft.lineage import document_fate as fate
-from graft.lineage.find_documents import SourceDocuments, same_text
+from graft.lineage.find_documents import SourceDocuments
 from graft.lineage.scored_documents import Sides, sides_of
 from graft.lineage.token_occurrences import Items, find_class, find_item, holders, in_text, sources_with, trained_on
 from graft.lineage.training_runs import RunSegment
@@ -147,7 +147,6 @@ def _one(position: int, source: str, corpus: Artifact, family: LineageGraph) -> 
     told = one.told() | {"bytes": one.num_bytes, "beginning": table.text(position)[:80], "kept": None}
     if "overlap" in one.notes:
         told["overlap"] = one.notes["overlap"]
-    if one.dropped.startswith(fate.DUPLICATE):
-        same = same_text(one, corpus, family)
-        told["kept"] = next((other.told() for other in same if not other.dropped.startswith(fate.DUPLICATE)), None)
+    if fate.copied(one, corpus):
+        told["kept"] = fate.kept_for(one, corpus, family)
     return told

@@ -7,7 +7,9 @@ from itertools import groupby
 from typing import Any
 
 from graft.core.stats.outliers import Spikes
-from graft.report.adaptation.panels import FATES, KINDS, UNREAD, UNREAD_KIND
+from graft.core.store.ledger import REWRITTEN
+from graft.core.text.drop_reasons import MARK
+from graft.report.adaptation.panels import FATES, KINDS
 from graft.report.shared import wording
 
 UNITS = ("documents", "bytes", "tokens")
@@ -17,7 +19,7 @@ SPIKES_SHOWN = 6  # steps named in words
 def ledger(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Per source: read, every fate with its share of the tokens, and whether the fates sum to what was read."""
     split = facts["summary"]["split"]
-    meanings = FATES | {split: f"{FATES[split]}; compared on this page"}
+    meanings = FATES | facts["meanings"] | {split: f"{FATES[split]}; compared on this page"}
     by_source = groupby(facts["ledger"], key=lambda row: row["source"])
     return [_ledger_of(name, list(rows), meanings) for name, rows in by_source]
 
@@ -49,9 +51,9 @@ def _ledger_row(row: Mapping[str, Any], read: Mapping[str, Any], meanings: Mappi
 
 def _meaning(fate: str) -> str:
     """Of a fate that has no words of its own."""
-    if fate.startswith(UNREAD_KIND):
-        return UNREAD
-    return f"left out: {fate.removeprefix('dropped: ')}" if fate.startswith("dropped") else ""
+    if fate.startswith(REWRITTEN):
+        return f"bytes by which {fate.removeprefix(REWRITTEN)} made texts shorter"
+    return f"left out: {fate.removeprefix(MARK)}" if fate.startswith(MARK) else ""
 
 
 def use(facts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from graft.core.records.evidence import Evidence, read_evidence
 from graft.core.stats.outliers import Spikes
 from graft.core.stats.tally import Tally
 from graft.core.store.artifact import Artifact
+from graft.core.text.drop_reasons import meanings
 from graft.core.text.token_text import spelled
 from graft.evaluation.probes.blame import by_class
 from graft.report.adaptation.budgeted import Budgeted
@@ -63,6 +64,7 @@ def gather_facts(materials: Materials, summary: dict[str, Any]) -> dict[str, Any
         "ledger": [
             {"source": source, "fate": fate} | vars(amount) for source, fate, amount in materials.tokens.ledger.rows()
         ],
+        "meanings": meanings([materials.corpus.facts, materials.tokens.facts]),
         "settings": {artifact.kind: artifact.manifest["settings"] for artifact in materials.lineage},
         "versions": materials.trained.manifest["versions"],
         "device": described(materials.trained.manifest),

@@ -28,21 +28,7 @@ FATES = {
     "train": "may be trained on",
     "validation": "watched while training, never trained on",
     "test": "held out, never trained on",
-    "dropped: empty": "left out: no text in it",
-    "dropped: undecodable": "left out: not readable as text",
-    "dropped: not json": "left out: a line that is not JSON",
-    "dropped: no text field": "left out: the row has no such field",
-    "dropped: text field is not text": "left out: the field holds something else than text",
-    "dropped: duplicate": "left out: the same text stands earlier in this source",
-    "dropped: not csv": "left out: a row whose quotes do not match",
-    "dropped: ragged row": "left out: a row with more or fewer cells than the header",
-    "dropped: column stands twice": "left out: two columns have the name of the text field",
-    "dropped: file name is not UTF-8": "left out: a file whose name is not UTF-8 text",
-    "dropped: overlaps train": "left out of validation and test: shares passages with training text",
 }
-
-UNREAD_KIND = "dropped: unread kind: "
-UNREAD = "not read: files of this kind are not opened"
 
 KINDS = {
     "runtime": "the precision of the job, as it was decided when it began",

@@ -22,15 +22,15 @@ COMPARED = {"fate": "compared", "meaning": "scored by both models"}
 def render_contrast(facts: Mapping[str, Any], *, title: str) -> str:
     """One HTML file that opens offline; everything a user wrote is in it as text, never as markup.
 
-    facts: summary, blame, left_out and terms (rows by source), documents, documents_of, ledger, settings, versions,
-    device, lineage, paths, reference, num_parameters, least (occurrences of a term).
+    facts: summary, blame, left_out and terms (rows by source), documents, documents_of, ledger, meanings, settings,
+    versions, device, lineage, paths, reference, num_parameters, least (occurrences of a term).
     """
     summary = facts["summary"]
     unit = UNITS[summary["unit"]]
     merged = "tokens that share a character" if summary["unit"] == "token" else "tokens of the model after"
     data = {"marks": wording.MARKS, "documents": facts["documents"], "unit": "bits per byte", "merged": merged}
     data |= {"run": facts["run"]}
-    ledger = accounts.ledger({"summary": {"split": "test"}, "ledger": facts["ledger"]})
+    ledger = accounts.ledger({"summary": {"split": "test"}} | {key: facts[key] for key in ("ledger", "meanings")})
     for row in (row for one in ledger for row in one["fates"] if row["fate"] == "test"):
         row |= COMPARED
     return fill(

@@ -15,6 +15,7 @@ from graft.core.config.errors import UsageError
 from graft.core.process.precision import described
 from graft.core.stats.certainty import check_lost_share, too_much_lost, undecided
 from graft.core.store.artifact import Artifact, Draft, Store
+from graft.core.text.drop_reasons import meanings
 from graft.report.comparison.page import render_contrast
 from graft.report.shared.wording import marked
 
@@ -185,6 +186,7 @@ def _facts(shown: ComparedText, summary: dict[str, Any], settings: Present) -> d
         "ledger": [
             {"source": source, "fate": fate} | vars(amount) for source, fate, amount in shown.tokens[0].ledger.rows()
         ],
+        "meanings": meanings(one.facts for one in shown.lineage),
         "settings": {one.kind: one.manifest["settings"] for one in shown.lineage},
         "least": manifest["settings"]["least"],
         "versions": manifest["versions"],

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from graft.packing.batch import Batch
     from graft.training.contract import Start
 
+OPTIONAL = ("needs",)
+
 
 @dataclass(frozen=True)
 class CachedTeacher:

@@ -10,6 +10,8 @@ from graft.core.config.plugins import needs_of
 if TYPE_CHECKING:
     from graft.models.forward.model import Model
 
+OPTIONAL = ("needs",)
+
 
 @dataclass(frozen=True)
 class Needs:
