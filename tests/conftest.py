@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
+import typer.testing
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -18,6 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["GRAFT_PRECISION"] = "fp32"  # the same numbers on every processor, and fast on all of them
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
+import fork_server
 from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact, Store
 from graft.core.tokens.token_shards import TokenSource
@@ -27,14 +31,26 @@ from graft.data.tokenize import tokenize
 from graft.surgery.initialize import Initialize, initialize
 
 pytest_plugins = ("meter",)
+# Typer builds all commands anew for every call, from the same functions: more than half of what a refusal costs.
+typer.main.get_command = typer.testing._get_command = functools.cache(typer.main.get_command)
 
 SHARED = Path(os.environ.get("GRAFT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
-# Tests of one file run in one process, so that they share what they make; those of a group do, too.
-GROUPS = dict.fromkeys(("test_parallel", "test_verify_resume", "test_branch"), "processes")
-# What takes longest starts first, so that no process is left alone with it at the end.
-FIRST = ("processes", "test_recipes", "browser", "test_train", "test_stream", "test_budget", "test_why", "test_eval")
+# Tests of one file run in one process, so that they share what they make. What takes longest starts first, so that no
+# process is left alone with it at the end.
+FIRST = (
+    "test_recipes",
+    "test_parallel",
+    "browser",
+    "test_stream",
+    "test_train",
+    "test_why",
+    "test_fitting",
+    "test_eval",
+)
+FIRST += ("test_budget", "test_tunings", "test_similarity", "test_code_identity", "test_families", "test_versus")
+FIRST += ("test_verify_resume", "test_recall", "test_law_cli", "test_cli", "test_embedded_text", "test_soak")
 
 
 # Whole jobs, command lines and processes: left out of `make quick`, as single tests are that are marked slow.
@@ -45,7 +61,7 @@ SLOW |= set("families bad_files bombs damaged_bases fuzz code_identity fitting".
 
 def group_of(nodeid: str) -> str:
     path = Path(nodeid.partition("::")[0])
-    return "browser" if path.parent.name == "browser" else GROUPS.get(path.stem, path.stem)
+    return "browser" if path.parent.name == "browser" else path.stem
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -70,6 +86,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group_of(nodeid)
 
     return ByGroup(config, log)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[None]:
+    """A fork server stands ready: a fixture, so that no test is charged with its imports."""
+    if fork_server.POSSIBLE:
+        fork_server.server.begin()
+    yield
+    fork_server.server.end()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fork_server import Popen
 from graft.core.config.errors import UsageError
 from graft.core.store.artifact import Store
 from graft.training.decay_branch import DecayNow
@@ -147,10 +147,10 @@ train(Base("tiny", Path(base)), Artifact(Path(tokens)), mixture, settings, store
 """
 
 
-def test_a_trunk_that_was_killed_can_still_be_decayed(world, tmp_path):
+def test_a_trunk_that_was_killed_can_still_be_decayed(world, forks, tmp_path):
     """Nobody has to wait for the end of a long run: what it has stored so far is enough."""
     store = Store(tmp_path)
-    child = subprocess.Popen([sys.executable, "-c", ENDLESS, world.base.folder, world.tokens.path, tmp_path])
+    child = Popen([sys.executable, "-c", ENDLESS, world.base.folder, world.tokens.path, tmp_path])
     try:
         while child.poll() is None and not list(tmp_path.glob("drafts/train-*/checkpoints/step-00000003/facts.json")):
             time.sleep(0.02)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import graft
 from command import call
 from conftest import OTHER, WORDS, write_texts
+from fork_server import run
 from graft.core.store.artifact import Store
 from meter import processor_seconds
 
@@ -149,7 +150,8 @@ def test_every_setting_of_adapt_has_an_effect(world, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(rows))
     job = graft.Adapt(
         base=str(world.base.folder), domain=(str(tmp_path / "rows.jsonl"),), general=(str(world.general),),
-        out=str(tmp_path / "out"), train=graft.Train(tokens=600, rows=2, evaluations=1),
+        out=str(tmp_path / "out"), train=graft.Train(tokens=600, rows=2, evaluations=1, validation_tokens=400),
+        evaluate=graft.Evaluate(max_tokens=400),
     )  # fmt: skip
     assert "embedded prose" not in "".join(job(world.store).summary["notes"])
     plain = [artifact.name for artifact in job.make(world.store)]
@@ -194,11 +196,11 @@ def run_python(code: str, **how: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=False, **how)
 
 
-def test_the_stages_one_by_one_from_python(world, tmp_path):
+def test_the_stages_one_by_one_from_python(world, forks, tmp_path):
     shutil.copytree(world.domain, tmp_path / "my_texts")
     assert STAGES in (REPOSITORY / "docs" / "how-to" / "python.md").read_text()
     tiny = STAGES.replace('"embedded"', repr(str(world.base.folder))).replace("400_000", "1_000, rows=4")
-    process = run_python(tiny, cwd=tmp_path)
+    process = run([sys.executable, "-c", tiny], cwd=tmp_path, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     [row] = json.loads(process.stdout)
     assert row["source"] == "domain" and row["documents"] > 5 and row["after"] < row["before"]

@@ -20,7 +20,7 @@ from graft.core.config import settings as house
 from graft.core.config.errors import UsageError
 from graft.core.config.plugins import HOUSE
 from graft.core.store.artifact import Artifact, Store
-from graft.core.store.lineage import Family
+from graft.core.store.lineage import LineageGraph
 from graft.core.text.documents import SPLITS, doc_id
 from graft.core.text.drop_reasons import meanings
 from graft.core.text.mark_table import MarkTable
@@ -136,7 +136,7 @@ def test_a_step_by_its_dotted_path_drops_with_a_reason_that_page_and_why_read(st
     assert corpus.ledger.fates["domain"]["dropped: short"].documents == 2
     known = meanings([corpus.facts])
     assert known["dropped: short"] == SHORT.sentence and known["dropped: odd by domain"] == ODD.sentence
-    family = Family(store.root)
+    family = LineageGraph(store.root)
     for words in ("short", name, "dropped: short"):
         assert fate.with_fate(words, corpus, None, family) == {("domain", "dropped: short"): [40, 41]}
     assert fate.decided_by("dropped: odd by domain", corpus) == f"{Odd.__module__}.Odd"

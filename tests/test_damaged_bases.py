@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from command import call
 from conftest import OTHER, WORDS, write_texts
+from fork_server import run
 from graft.core.config.errors import UsageError
 from graft.core.models.base_model import EMBEDDED, Base
 from graft.core.store.artifact import Store
@@ -197,7 +197,7 @@ def test_plans_and_jobs_say_it_before_any_work(base, tmp_path, damage, verb):
 
 
 @pytest.mark.parametrize("type_", ["llamazine", "llama"])
-def test_code_that_comes_with_a_model_is_never_run(base, tmp_path, type_):
+def test_code_that_comes_with_a_model_is_never_run(base, forks, tmp_path, type_):
     """Of an unknown type it would be asked for on the terminal; of a known one the library's own is taken."""
     ran = tmp_path / "ran"
     (base / "code.py").write_text(f"open({str(ran)!r}, 'w')\nclass Theirs: ...\n")
@@ -205,9 +205,9 @@ def test_code_that_comes_with_a_model_is_never_run(base, tmp_path, type_):
     config(model_type=type_, auto_map=mapped)(base)
     (base / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["code.Theirs", None]}}))
     words = ["adapt", base, "--domain", "embedded:code", "--plan", "--store", tmp_path / "store"]
-    ended = subprocess.run(
+    ended = run(
         [sys.executable, "-m", "graft", *words],
-        input="y\n" * 9, capture_output=True, text=True, timeout=500, check=False, cwd=tmp_path,
+        input="y\n" * 9, capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert not ran.exists() and "Traceback" not in ended.stderr
     assert ended.returncode == (2 if type_ == "llamazine" else 0), ended.stderr

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from fork_server import Popen, run
 from graft.core.process import interrupts
 
 ENDED = {signal.SIGINT: {-signal.SIGINT, 130}, signal.SIGTERM: {-signal.SIGTERM, 143}}
@@ -18,9 +19,9 @@ READY = "import os; os.write(1, b'ready\\n'); "
 MODULE = READY + "import runpy; runpy.run_module('graft', run_name='__main__', alter_sys=True)"
 
 
-def begin(*words: object) -> subprocess.Popen[str]:
+def begin(*words: object, start: type[subprocess.Popen] = subprocess.Popen) -> subprocess.Popen[str]:
     code = f"import sys; sys.argv = ['graft', *{list(map(str, words))!r}]; {MODULE}"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline() == "ready\n"
     return process
 
@@ -35,7 +36,6 @@ def ended(process: subprocess.Popen[str], signum: signal.Signals, *, may_be_done
 
 
 @pytest.mark.slow
-@pytest.mark.processor_seconds(30)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_signals_while_starting_up(signum, tmp_path):
     """From the first moment of our own code through all imports to the end, at random times."""
@@ -47,11 +47,12 @@ def test_signals_while_starting_up(signum, tmp_path):
         ended(process, signum)
 
 
-def test_a_job_that_is_stopped_says_so_and_ends_with_the_signals_code(world, tmp_path):
+def test_a_job_that_is_stopped_says_so_and_ends_with_the_signals_code(world, forks, tmp_path):
     for signum in (signal.SIGINT, signal.SIGTERM):
         process = begin(
             "adapt", world.base.folder, "--domain", world.domain, "--general", world.general, "--tokens", "100k",
             "--out", tmp_path / "out", "--store", tmp_path / f"store{signum}", "--set", "train.rows=4",
+            start=Popen,
         )  # fmt: skip
         drafts = tmp_path / f"store{signum}" / "drafts"
         deadline = time.monotonic() + 100
@@ -90,8 +91,8 @@ cli.main()
 @pytest.mark.parametrize(
     "then", ["raise SystemError('error return without exception set') from error", "raise", "sys.exit('bad')"]
 )
-def test_whatever_an_interrupt_is_turned_into_on_its_way(signum, then):
+def test_whatever_an_interrupt_is_turned_into_on_its_way(forks, signum, then):
     """A library that catches it and raises something else does not make a fault of it."""
     code = STUBBORN.format(signum=int(signum), then=then)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    done = run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 128 + signum and "Traceback" not in done.stderr, done.stderr

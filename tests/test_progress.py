@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
+from fork_server import Popen
 from graft.core.process import progress as module
 from graft.core.process.progress import Progress, clock, phase
 from graft.core.store.artifact import Store
@@ -186,9 +187,9 @@ AT_ONCE = textwrap.dedent(
     ],
     ids=["anywhere", "in training"],
 )
-def test_a_second_interrupt_ends_the_process_whatever_it_is_at(before, signum):
+def test_a_second_interrupt_ends_the_process_whatever_it_is_at(forks, before, signum):
     """Killed by the system, which a shell shows as 130: nobody can catch it, and no operation is waited for."""
-    process = subprocess.Popen(
+    process = Popen(
         [sys.executable, "-c", AT_ONCE.format(before=before)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

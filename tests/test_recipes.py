@@ -32,8 +32,9 @@ ENTRIES = [(shelf, name) for shelf in ("objectives", "tunings") for name in Shel
 
 # As little as still goes through every stage. Of the tokens of a step, two steps at most; of the embedded texts, every
 # so many-th module. In float32, which every processor multiplies well.
-FEW = {"train.tokens": 2048, "train.evaluations": 1, "train.validation_tokens": 400, "train.precision": "fp32"}
-MODULES = 10
+FEW = {"train.tokens": 1024, "train.window": 128, "train.evaluations": 1, "train.validation_tokens": 200}
+FEW |= {"train.precision": "fp32"}
+MODULES = 30
 ENOUGH_STEPS = {
     "adapt.train.tokens": 16 * 128,
     "adapt.train.window": 128,
@@ -42,11 +43,14 @@ ENOUGH_STEPS = {
     "pilots.ratios": [1.0, 0.5],
 }
 ENOUGH_STEPS |= {"pilots.looks": 3, "pilots.validation_tokens": 400, "walk_back.max_tokens": 500}
-FEW_SCORED = {"evaluate.max_tokens": 1000}
+FEW_SCORED = {"evaluate.max_tokens": 400}
 OWN = {
-    "embedded_base": {"text": "embedded:prose", "train.tokens": 4096},  # a fifth of the text that it is for
-    "recall": {"recall.tokens": 6000, "recall.limit": 63},
+    "embedded_base": {"text": "embedded:prose", "train.tokens": 2048},  # a fifth of the text that it is for
+    "recall": {"recall.tokens": 4000, "recall.limit": 63},
     "extend": {"growth.tokens": 20},
+    "benchmark": {"answer.limit": 60},
+    "denoise": {"train.rows": 8},
+    "masked": {"train.rows": 8},
     "range_test": {"train.range_test.steps": 8},
     "ewc": {"train.objective.anchor.fisher_rows": 4},
     "continual": {"train.tokens": 1024, "train.window": 128, "evaluate.max_tokens": 500},
@@ -97,6 +101,8 @@ from graft.core.store.artifact import Store
 from graft.core.config.errors import GraftError
 from graft.planning import forecast, show_forecast
 from graft.core.config.recipe import read_recipe
+from graft.embedded.text import Embedded
+Embedded.named = staticmethod(lambda name: Embedded(name, every=EVERY))
 forecasts.survey = functools.cache(forecasts.survey)  # many recipes are about the same text
 found = {}
 for path in sys.argv[1:]:
@@ -110,7 +116,7 @@ for path in sys.argv[1:]:
 print("\\n" + json.dumps(found))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, RECIPES.values())],
+        [sys.executable, "-c", code.replace("EVERY", str(MODULES)), *map(str, RECIPES.values())],
         capture_output=True, text=True, timeout=600, check=True, cwd=tmp_path_factory.mktemp("planned"),
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])

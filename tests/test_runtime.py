@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typer.testing import CliRunner
 
+from fork_server import run
 from graft.cli.app import app
 from graft.core.config.errors import UsageError
 from graft.core.models.base_model import Base
@@ -114,12 +114,12 @@ def test_the_reports_of_the_kernel_and_of_torch_agree():
         assert ours[0] == processor_report(platform.machine().lower(), flags, "")[0]
 
 
-def test_bf16_set_by_hand_on_a_slow_processor_is_warned_of_with_its_factor():
+def test_bf16_set_by_hand_on_a_slow_processor_is_warned_of_with_its_factor(forks):
     """In a process of its own: oneDNN reads the variable once."""
     code = "from graft.core.process.precision import slow_bf16, runtime; print(runtime().precision); print(slow_bf16())"
     environment = {key: value for key, value in os.environ.items() if key != "GRAFT_PRECISION"}
     environment |= {"ONEDNN_MAX_CPU_ISA": SLOW}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     precision, words = done.stdout.splitlines()
     assert precision == "fp32"
     factor = float(words.split(" takes ")[1].split(" times")[0])

@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score
 
 from command import call
 from conftest import OTHER, WORDS, World, write_texts
+from fork_server import Popen
 from graft.cli.gate import check_gate, read_conditions
 from graft.continual.methods.anchor import Anchor
 from graft.continual.methods.block_expansion import BlockExpansion
@@ -244,8 +245,8 @@ def small(world: World, texts: dict[str, Path], **changes: Any) -> Continual:
         general=(str(texts["rest"]),),
         methods=(Naive(), Replay(0.25), Joint()),
         curate=Curate(split=Split(test=0.2)),
-        train=Train(tokens=2048, window=64, rows=4, rate=2e-3, evaluations=1, precision="fp32"),
-        evaluate=Evaluate(max_tokens=3000),
+        train=Train(tokens=2048, window=64, rows=4, rate=2e-3, evaluations=1, validation_tokens=300, precision="fp32"),
+        evaluate=Evaluate(max_tokens=1500),
         judge=Judge(draws=200),
     )
     return replace(job, **changes)
@@ -388,8 +389,7 @@ stream:
 
 
 @pytest.mark.slow
-@pytest.mark.processor_seconds(30)
-def test_a_killed_stream_goes_on_and_ends_the_same(world, texts, tmp_path):
+def test_a_killed_stream_goes_on_and_ends_the_same(world, forks, texts, tmp_path):
     paths = {name: str(path) for name, path in texts.items()}
     recipe = tmp_path / "stream.yaml"
     recipe.write_text(RECIPE.format(base=world.base.folder, out=tmp_path / "out", **paths))
@@ -397,9 +397,7 @@ def test_a_killed_stream_goes_on_and_ends_the_same(world, texts, tmp_path):
     place = tmp_path / "killed"
     command = [sys.executable, "-m", "graft", "continual", str(recipe), "--store", str(place)]
     for trained in (1, 2):  # killed while a turn is trained, twice
-        running = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"NO_COLOR": "1"}
-        )
+        running = Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"NO_COLOR": "1"})
         deadline = time.monotonic() + 500
         while len(list(place.glob("train-*"))) < trained and running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, processors
 
+from fork_server import run
 from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact, Store
 from graft.core.store.ledger import Amount
@@ -190,12 +190,12 @@ assert held.tolist() == [0, 1]
 """
 
 
-def test_more_shards_than_files_may_be_open(tmp_path):
+def test_more_shards_than_files_may_be_open(forks, tmp_path):
     (tmp_path / "tokens.json").write_text(json.dumps({"dtype": "uint16"}))
     for i in range(150):
         np.array([i, i + 1], np.uint16).tofile(tmp_path / f"law-{i:05}.bin")
         one = np.zeros(1, np.int64)
         np.savez(tmp_path / f"law-{i:05}.npz", length=one + 2, split=one, num_bytes=one + 9, position=one + i)
     command = [sys.executable, "-c", MANY_SHARDS, str(tmp_path)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    ran = run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from command import call
+from fork_server import Popen
 from graft.core.config.errors import FaultError, UsageError
 from graft.core.store.artifact import Store
 from graft.jobs.adapt import Adapt
@@ -24,7 +25,13 @@ from graft.training.run import adamw
 from graft.training.settings import Train
 from graft.training.tunings.lora import Lora
 
-pytestmark = pytest.mark.processor_seconds(60)  # every proof starts three processes and more, which import torch
+pytestmark = pytest.mark.usefixtures("forks")
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch):
+    """The processes of a proof are its own, and their imports are not."""
+    monkeypatch.setattr("subprocess.Popen", Popen)
 
 
 @pytest.fixture
