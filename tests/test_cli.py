@@ -40,7 +40,7 @@ def test_adapt_leaves_a_model_a_page_and_a_summary(adapted):
     process, out, _ = adapted
     assert process.returncode == 0, process.stderr
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["outcome"] == "improved" and "improved on the domain" in summary["verdict"]
+    assert summary["outcome"] == "improved" and "so the model reads the domain better" in summary["verdict"]
     assert summary["verdict"] in process.stdout and str(out / "report.html") in process.stdout
     assert summary["seed"] == 7 and summary["objective"] == {"causal": {}}
     assert set(summary["tokens"]) == {"domain", "general"}

@@ -10,13 +10,17 @@ import pytest
 from browser.made_facts import budget_facts, small_facts
 from graft.report.adaptation import frontier as section
 from graft.report.adaptation.frontier_points import Span, spanned, spots
-from graft.report.shared.html import drawn
 from test_page import outline
 
 
 def drawing(facts: dict) -> dict:
-    """What the page hands to its script."""
-    return json.loads(outline(facts).scripts[0])["frontier"]
+    """Points and views of the drawing; x is the change of the general loss, y the domain loss: [value, low, high]."""
+    every = [
+        {"sort": one.sort, "group": one.group, "label": list(one.label), "says": one.says}
+        | {"x": one.change.to_json(), "y": one.domain.to_json()}
+        for one in spots(facts["frontier"])
+    ]
+    return {"spots": every, "views": section.views(facts["frontier"])}
 
 
 def table(facts: dict) -> dict[str, dict]:
@@ -27,7 +31,8 @@ def test_a_report_without_a_budget_has_no_such_section() -> None:
     for facts in (small_facts(), small_facts() | {"frontier": None}):
         page = outline(facts)
         assert "frontier" not in {attributes.get("id") for _, attributes in page.elements}
-        assert "What it costs" not in page.text and drawing(facts) is None
+        assert "What it costs" not in page.text
+        assert section.drawn(facts.get("frontier")) == []
 
 
 def test_the_numbers_stand_in_the_markup() -> None:
@@ -45,7 +50,7 @@ def test_the_numbers_stand_in_the_markup() -> None:
         assert words.replace(" ", "") in page.text.replace(" ", ""), words
     links = {attributes.get("href") for _, attributes in page.elements}
     figures = [attributes for tag, attributes in page.elements if tag == "figure" and attributes["class"] == "frontier"]
-    assert "#frontier" in links and [one["data-view"] for one in figures] == ["0", "1"]
+    assert "#frontier" in links and [one["data-chart"] for one in figures] == ["0", "1"]
 
 
 def test_the_table_holds_what_is_drawn() -> None:
@@ -187,4 +192,4 @@ def test_pilots_of_several_objectives_are_named_apart() -> None:
 
 
 def test_what_is_drawn_of_a_law_at_every_percent_is_small() -> None:
-    assert len(json.dumps(drawn(budget_facts(law_steps=100))["frontier"])) < 60_000
+    assert len(json.dumps(section.drawn(budget_facts(law_steps=100)["frontier"]))) < 60_000

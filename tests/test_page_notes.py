@@ -10,7 +10,8 @@ from tests.browser.made_facts import small_facts
 from graft.core.text.drop_reasons import Drop, facts_of, meanings
 from graft.report.adaptation import panels
 from graft.report.adaptation.accounts import ledger
-from graft.report.shared.html import render_page
+from graft.report.adaptation.page import render_page
+from graft.report.shared.axis import Ruler
 
 NOTES = ["The first note.", "A second note.", "A third note."]
 
@@ -31,7 +32,7 @@ def test_one_warning_stands_before_the_facts_and_all_of_them_in_a_section(count:
 
 @pytest.mark.parametrize(("low", "high"), [(-0.63, 0.23), (-0.9, 0.05), (-0.011, 0.0), (-0.3, 0.31), (0.0, 1.9)])
 def test_the_marks_of_an_axis_are_few_enough_to_be_read(low: float, high: float) -> None:
-    ticks = panels.Axis([low, high], room=0.06).ticks()
+    ticks = Ruler.over([0.0, low, high]).marks()
     assert 2 <= len(ticks) <= 6 and 0 in ticks
 
 

@@ -422,7 +422,7 @@ def test_an_adaptation_without_any_general_text_says_what_it_measured(world, tmp
 
 def test_general_text_is_named_whatever_it_is(world, tmp_path):
     from graft.report.adaptation.facts import Materials
-    from graft.report.shared.provenance import provenance
+    from graft.report.adaptation.provenance import provenance
 
     def said(*paths: str) -> str:
         one = world.tokens

@@ -27,11 +27,11 @@ from graft.jobs.continual import Continual
 from graft.planning.plan import forecast
 from graft.planning.screen import show_forecast
 from graft.planning.stream_forecast import Itinerary
-from graft.report.continual import page as streamed
-from graft.report.continual.axis import Ruler
+from graft.report.continual import turns
 from graft.report.continual.heat_maps import head, heat_maps, metrics, ranked
 from graft.report.continual.page import render_stream
 from graft.report.continual.stage import summarize
+from graft.report.shared.axis import Ruler
 from graft.training.settings import Train
 
 
@@ -186,15 +186,17 @@ def test_methods_stand_by_rank_with_differences_cost_and_the_frontier(told):
 
 
 def test_curves_hold_the_matrix_and_the_mean_over_what_was_seen(told):
-    charts = streamed._charts(told, "loss")
-    assert [(one["name"], one["own"]) for one in charts] == [
+    charts = [[one["rows"] for one in chart["layers"] if one["mark"] == "line"] for chart in turns.drawn(told, "loss")]
+    assert turns.texts(told) == [
         ("Mean over the domains seen so far", 0), ("law", 1), ("chemistry", 2), ("sums", 3), ("general", 0),
     ]  # fmt: skip
     matrix = told["methods"]["naive"]["loss"]["matrix"]
-    assert [value for _, value in charts[2]["lines"][0]] == pytest.approx([row[1] for row in matrix], rel=1e-5)
+    assert [value for _, value in charts[2][0]] == pytest.approx(
+        [told["start"]["loss"]["chemistry"], *(row[1] for row in matrix)], rel=1e-5
+    )
     means = [matrix[0][0], sum(matrix[1][:2]) / 2, sum(matrix[2][:3]) / 3]
-    assert [value for _, value in charts[0]["lines"][0]] == pytest.approx(means, rel=1e-5)
-    assert [turn for turn, _ in charts[0]["lines"][2]] == [3], "joint has the last turn alone"
+    assert [value for _, value in charts[0][0]] == pytest.approx(means, rel=1e-5)
+    assert [turn for turn, _ in charts[0][2]] == [3], "joint has the last turn alone"
     assert f"{means[1]:.3f}" in tables(page_of(told), "use")[0]
 
 

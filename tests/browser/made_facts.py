@@ -34,9 +34,9 @@ def small_facts() -> dict[str, Any]:
     ]
     return {
         "summary": {
-            "verdict": "The model improved on the domain: loss 5.000 → 4.000 nats per token, -20.0% (95 % interval"
-            " -25.0% to -15.0%); it paid with general text: loss 4.000 → 4.100 nats per token, +2.5% (95 % interval"
-            " +1.0% to +4.0%).",
+            "verdict": "Domain loss fell 20.0%, so the model reads the domain better: 5.000 → 4.000 nats per token,"
+            " 95 % interval -25.0% to -15.0%; general loss rose 2.5%, so the model reads general text worse: 4.000 →"
+            " 4.100 nats per token, 95 % interval +1.0% to +4.0%.",
             "outcome": "improved",
             "base": "models/small",
             "seed": 3,
@@ -129,8 +129,8 @@ def one_document_facts() -> dict[str, Any]:
     facts["scored"]["domain"] |= {"documents": 1, "documents_of_split": 1}
     facts["summary"] |= {
         "verdict": "The domain was measured on one document, so how certain its change is remains unknown: loss 5.000"
-        " → 4.000 nats per token, -20.0%; it paid with general text: loss 4.000 → 4.100 nats per token, +2.5% (95 %"
-        " interval +1.0% to +4.0%).",
+        " → 4.000 nats per token, -20.0%; general loss rose 2.5%, so the model reads general text worse: 4.000 → 4.100"
+        " nats per token, 95 % interval +1.0% to +4.0%.",
         "outcome": "no interval (one document)",
     }
     return facts
@@ -238,8 +238,8 @@ def budget_facts(*, law_steps: int = 0) -> dict[str, Any]:
     }
     facts = small_facts() | {"frontier": frontier}
     facts["summary"]["verdict"] = (
-        "Inside the budget: domain loss -33.4% for a general loss of +1.68% of the 2 % allowed, 80% of the way from the"
-        " base to the trained model."
+        "Domain loss -33.4%, general loss +1.68% where 2 % are allowed: inside the budget, 80% of the way from the base"
+        " to the trained model."
     )
     facts["summary"]["budget"] = {
         "forget": 0.02,

@@ -113,11 +113,14 @@ def test_the_drawing_tells_what_was_expected_allowed_and_taken(opened: Callable[
 def test_a_path_beyond_the_budget_starts_where_the_budget_ends(opened: Callable[..., Chrome]) -> None:  # noqa: F811
     page = opened(budget_facts(), width=1200)
     edge = find(page, ".frontier .budget")[1].get_attribute("x1")
-    clips = {one.get_attribute("clip-path")[5:-1]: one for one in find(page, "figure[data-view='1'] path.law")}
-    boxes = {name: find(page, f"[id='{name}'] rect")[0].get_attribute for name in clips}
-    inner, outer = boxes["within-1"], boxes["over-1"]
-    assert float(inner("x")) + float(inner("width")) == pytest.approx(float(edge)) == pytest.approx(float(outer("x")))
-    assert style(clips["over-1"], "stroke-dasharray") != "none" == style(clips["within-1"], "stroke-dasharray")
+    clips = {
+        one.get_attribute("clip-path")[5:-1]: one for one in find(page, "figure.frontier[data-chart='1'] path.law")
+    }
+    outer, inner = sorted(clips, key=lambda name: clips[name].get_attribute("class") == "law")
+    box = {name: find(page, f"[id='{name}'] rect")[0].get_attribute for name in clips}
+    assert float(box[inner]("x")) + float(box[inner]("width")) == pytest.approx(float(box[outer]("x")))
+    assert float(box[outer]("x")) == pytest.approx(float(edge))
+    assert style(clips[outer], "stroke-dasharray") != "none" == style(clips[inner], "stroke-dasharray")
 
 
 def test_every_point_is_read_by_keys_and_ringed_in_both_drawings(opened: Callable[..., Chrome]) -> None:  # noqa: F811
@@ -131,7 +134,9 @@ def test_every_point_is_read_by_keys_and_ringed_in_both_drawings(opened: Callabl
     while not heard or heard[-1] != said(readout):
         heard.append(said(readout))
         page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    assert len(heard) == len(find(page, "figure[data-view='0'] .spot:not(.halo)")) and len(set(heard)) == len(heard)
+    assert len(heard) == len(find(page, "figure.frontier[data-chart='0'] .spot:not(.halo)")) and len(set(heard)) == len(
+        heard
+    )
     assert heard[0].startswith("The base: general loss 0.00 % against the base (4.053 nats per token)")
     assert heard[-1].startswith("The result of the run: general loss +3.87 % (at most +4.07 %)")
     assert any(line.startswith("Pilot with 67 % domain text, 24,576 tokens: general loss +1.26 %") for line in heard)
@@ -144,7 +149,7 @@ def test_every_point_is_read_by_keys_and_ringed_in_both_drawings(opened: Callabl
 def test_a_point_tells_its_numbers_under_the_pointer(opened: Callable[..., Chrome]) -> None:  # noqa: F811
     page = opened(budget_facts(), width=1200)
     readout = find(page, "#frontier-readout")[0]
-    choice = find(page, "figure[data-view='1'] .spot.choice")[0]
+    choice = find(page, "figure.frontier[data-chart='1'] .spot.choice")[0]
     page.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", choice)
     ActionChains(page).move_to_element(choice).perform()
     wait_for(lambda: said(readout).startswith("Predicted for the run chosen, with 80 % domain text, 400,000 tokens"))
@@ -155,8 +160,8 @@ def test_a_point_tells_its_numbers_under_the_pointer(opened: Callable[..., Chrom
 def test_what_lies_too_far_right_is_pinned_and_said(opened: Callable[..., Chrome]) -> None:  # noqa: F811
     page = opened(far_result(), width=1200)
     assert "result → +16.00 %, 3.767" in written(page)
-    right = float(find(page, "figure[data-view='1'] .grid.frame[x1='46']")[0].get_attribute("x2"))
-    spot = find(page, "figure[data-view='1'] .spot.result")[0]
+    right = float(find(page, "figure.frontier[data-chart='1'] .grid.frame[x1='46']")[0].get_attribute("x2"))
+    spot = find(page, "figure.frontier[data-chart='1'] .spot.result")[0]
     assert right - 20 < float(spot.get_attribute("cx")) < right
     assert "the result of the run (+16.00 %)" in said(find(page, "#frontier .fine")[0])
 

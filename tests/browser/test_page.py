@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from browser.made_facts import HOSTILE, hostile_facts, small_facts
-from graft.report.shared.html import render_page
+from graft.report.adaptation.page import render_page
 
 pytestmark = pytest.mark.browser
 
@@ -69,6 +69,17 @@ def find(page: Chrome, selector: str) -> list[WebElement]:
     return page.find_elements(By.CSS_SELECTOR, selector)
 
 
+def ticks(page: Chrome, figure: WebElement, side: str) -> list[tuple[float, float]]:
+    """(number, pixel) of the ticks of one axis ("across" or "up") whose words stand in the middle of their place."""
+    places = """
+    const [figure, side] = arguments;
+    return [...figure.querySelectorAll(`.${side} text:not([text-anchor])`)].map((one) =>
+      [one.textContent, one.getCTM()[side === 'up' ? 'f' : 'e']]);
+    """
+    number = lambda word: float(re.sub(r"[\s%]", "", word).replace("−", "-"))  # noqa: E731
+    return [(number(word), place) for word, place in page.execute_script(places, figure, side)]
+
+
 def said(element: WebElement) -> str:
     """What an element shows, narrow spaces as spaces."""
     return re.sub(r"\s+", " ", element.text)
@@ -91,7 +102,7 @@ def test_the_page_shows_its_verdict_and_numbers(opened: Callable[..., Chrome]) -
     clauses = find(page, "#verdict .clause")
     assert [clause.is_displayed() for clause in clauses] == [True, True]
     assert said(clauses[0]).startswith(
-        "The model improved on the domain: loss 5.000 → 4.000 nats per token (lower is better), −20.0 %"
+        "Domain loss fell 20.0 %, so the model reads the domain better 5.000 → 4.000 nats per token (lower is better)"
     )
     assert [said(badge)[2:] for badge in find(page, "#verdict .badge")] == ["improved", "worse"]
     lines = find(page, "table.change tbody tr")
@@ -176,6 +187,7 @@ def test_whitespace_is_kept_and_cuts_are_named(opened: Callable[..., Chrome]) ->
     assert find(page, ".text")[0].get_attribute("textContent") == "§ the cat⏎\n    日<|end|>"
     assert style(find(page, ".text")[0], "white-space") in ("pre-wrap", "pre-wrap preserve")
     assert "all 9 tokens shown" in said(find(page, ".about")[0])
+    assert "graft why train-0123456789ab domain:1" in said(find(page, ".about")[0])
     find(page, "#document-tab-1")[0].click()
     assert "first 30 of 45 tokens shown" in said(find(page, ".about")[0])
     assert "law.jsonl#2" in said(find(page, ".about")[0])

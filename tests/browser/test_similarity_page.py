@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from selenium.webdriver.common.by import By
 
 from browser.made_facts import HOSTILE
 from browser.made_likened import ENDS, made_likened
-from browser.test_page import chrome, contrast, find, said, style, wait_for  # noqa: F401 (fixtures)
+from browser.test_page import chrome, contrast, find, said, style, ticks, wait_for  # noqa: F401 (fixtures)
 from graft.report.similarity.page import render_likened
 
 pytestmark = pytest.mark.browser
@@ -25,10 +24,6 @@ return [...document.querySelectorAll('figure.likened')].map((figure) => ({
   labels: [...figure.querySelectorAll('.label')].map((one) => [one.textContent, ...box(one)]),
   marks: [...figure.querySelectorAll('.mark-of')].map((one) => ['', ...box(one)]),
 }));
-"""
-TEXTS = """
-return [...arguments[0].querySelectorAll(arguments[1])].map((one) =>
-  [one.textContent, +one.getAttribute('x'), +one.getAttribute('y'), one.getAttribute('text-anchor')]);
 """
 
 
@@ -52,10 +47,6 @@ def opened(chrome: Chrome, tmp_path_factory: pytest.TempPathFactory) -> Callable
     return open_page
 
 
-def number(word: str) -> float:
-    return float(re.sub(r"[\s\u202f%]", "", word).replace("−", "-"))
-
-
 def test_it_opens_without_an_error_or_a_request(opened: Callable[..., Chrome]) -> None:
     page = opened(made_likened(5, runs=2))
     assert page.get_log("browser") == []
@@ -72,19 +63,12 @@ def test_marks_stand_where_the_numbers_say_and_to_the_right_is_more_alike(opened
     told = made_likened(5)
     page = opened(told)
     for place, (figure, measure) in enumerate(zip(find(page, "figure.likened"), ENDS, strict=True)):
-        across = [(number(word), x) for word, x, _, _ in page.execute_script(TEXTS, figure, ".across")]
-        # the words of a tick at the right edge end there
-        across = across[:-1] if len(across) > 2 else across
-        up = [
-            (number(word) / 100, y - 4)
-            for word, _, y, anchor in page.execute_script(TEXTS, figure, "text:not(.label):not(.across)")
-            if anchor == "end" and "%" in word
-        ]
+        across, up = (ticks(page, figure, side) for side in ("across", "up"))
         marks = figure.find_elements(By.CLASS_NAME, "mark-of")
         values = [one["measures"][place]["value"] for one in told["texts"]]
         for mark, value, run in zip(marks, values, told["runs"], strict=True):
-            for axis, ticks, meant in (("cx", across, value), ("cy", up, run["change"])):
-                (low, at), (high, to) = ticks[0], ticks[-1]
+            for axis, places, meant in (("cx", across, value), ("cy", up, 100 * run["change"])):
+                (low, at), (high, to) = places[0], places[-1]
                 want = at + (to - at) * (meant - low) / (high - low)
                 assert float(mark.get_attribute(axis)) == pytest.approx(want, abs=0.8), (measure, axis)
         order = sorted(range(5), key=lambda k: float(marks[k].get_attribute("cx")))

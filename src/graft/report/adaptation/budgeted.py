@@ -98,8 +98,8 @@ class Budgeted:
         domain, general = changes["domain"], changes["general"]
         walked = "" if self.share == 1 else f", {self.share:.0%} of the way from the base to the trained model"
         return (
-            f"Inside the budget: domain loss {domain['change']:+.1%}{_unknown(domain)}, general loss "
-            f"{general['change']:+.2%}{_unknown(general)} where {allowed} are allowed{walked}."
+            f"Domain loss {domain['change']:+.1%}{_unknown(domain)}, general loss {general['change']:+.2%}"
+            f"{_unknown(general)} where {allowed} are allowed: inside the budget{walked}."
         )
 
     def cautions(self, changes: Mapping[str, Mapping[str, Any]]) -> list[str]:

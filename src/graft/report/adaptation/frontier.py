@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from graft.report.adaptation import budget_chart
+from graft.report.adaptation.budget_chart import View
 from graft.report.adaptation.frontier_points import Spot, allowed, mixed, nats, own_base, ranged, rise, spanned, spots
 from graft.report.adaptation.panels import plugin
 from graft.report.shared import wording
@@ -19,28 +20,18 @@ CLOSER = 0.55  # of the whole height: where the end needs more of it, a second d
 TABLED = 10  # rows of the law in the table of numbers, at most
 
 
-@dataclass(frozen=True)
-class View:
-    """What a drawing shows: changes of the general loss from left to right, domain losses from top to bottom."""
-
-    name: str
-    x: tuple[float, float]
-    y: tuple[float, float]
-    closer: bool
-
-
 def views(frontier: Mapping[str, Any]) -> list[View]:
     """The whole way, and closer where it ends, unless that is most of the whole."""
     across = furthest(frontier)
     every = [one for one in spots(frontier) if across[0] <= one.change.value <= across[1] or one.sort in ENDS]
     near = NEARBY * frontier["choice"]["ratio"]
     ends = [one for one in every if one.sort in ENDS or (one.sort == "law" and (one.ratio or 0) >= near)]
-    whole = View("The whole way", across, _roomy(one.domain.value for one in every), False)
+    whole = View(name="The whole way", x=across, y=_roomy(every), closer=False)
     if not ends:
         return [whole]
-    closer = View("Where it ends, closer", across, _roomy(one.domain.value for one in ends), True)
-    high, low = whole.y[1] - whole.y[0], closer.y[1] - closer.y[0]
-    return [whole, closer] if low < CLOSER * high else [View("", across, whole.y, True)]
+    closer = View(name="Where it ends, closer", x=across, y=_roomy(ends), closer=True)
+    high, low = whole["y"][1] - whole["y"][0], closer["y"][1] - closer["y"][0]
+    return [whole, closer] if low < CLOSER * high else [View(name="", x=across, y=whole["y"], closer=True)]
 
 
 def furthest(frontier: Mapping[str, Any]) -> tuple[float, float]:
@@ -54,27 +45,19 @@ def furthest(frontier: Mapping[str, Any]) -> tuple[float, float]:
     return left - 0.04 * (right - left), right
 
 
-def _roomy(values: Iterable[float]) -> tuple[float, float]:
-    """From below the least to above the most, with room for a mark and its label."""
-    values = list(values)
-    low, high = min(values), max(values)
-    margin = max(0.12 * (high - low), 0.005)
-    return low - margin, high + margin
+def _roomy(spots: Iterable[Spot]) -> tuple[float, float]:
+    """From below the least domain loss to above the most, with room for a mark and its label."""
+    values = [one.domain.value for one in spots]
+    margin = max(0.12 * (max(values) - min(values)), 0.005)
+    return min(values) - margin, max(values) + margin
 
 
-def drawn(frontier: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the script draws; None for a report without a budget."""
+def drawn(frontier: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The charts, one per view; none for a report without a budget."""
     if not frontier:
-        return None
-    tokens = {round(one["tokens"]) for one in frontier["law"]}
-    return {
-        "budget": frontier["budget"],
-        "allowed": f"{allowed(frontier['budget'])} allowed",
-        "tokens": max(tokens, default=0),
-        "shorter": len(tokens) > 1,
-        "views": [vars(view) for view in views(frontier)],
-        "spots": [one.to_json() for one in spots(frontier)],
-    }
+        return []
+    every = spots(frontier)
+    return [budget_chart.chart(view, every, frontier) for view in views(frontier)]
 
 
 def outside(frontier: Mapping[str, Any]) -> str:
@@ -125,7 +108,7 @@ def cost(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "allowed": allowed(frontier["budget"]),
         "glance": glance(facts["summary"]["budget"]),
-        "views": [view.name for view in views(frontier)],
+        "views": [view["name"] for view in views(frontier)],
         "rows": rows(frontier),
         "line": bool(frontier["line"]),
         "fine": " ".join(filter(None, (outside(frontier), other_text(frontier)))),

@@ -56,18 +56,6 @@ class Spot:
             f"({self.general.value:.3f} nats per token), domain loss {ranged(self.domain, nats)} nats per token"
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """As the script draws it: x the change of the general loss, y the domain loss, [value, low, high]."""
-        return {
-            "sort": self.sort,
-            "group": self.group,
-            "ratio": self.ratio,
-            "x": self.change.to_json(),
-            "y": self.domain.to_json(),
-            "label": list(self.label),
-            "says": self.says,
-        }
-
 
 def nats(value: float) -> str:
     return f"{value:.3f}"

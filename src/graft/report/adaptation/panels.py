@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from graft.report.shared import wording
+from graft.report.shared.axis import Ruler
 
 SCORED = {
     "test": "The same held-out documents (test split), scored by the base and by the adapted model.",
@@ -73,8 +74,13 @@ def headline(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _clause(part: str, shown_as: Mapping[str, str]) -> dict[str, Any]:
-    """A clause cut where its parts are set differently: before the colon, the first percentage, the rest."""
+    """A clause cut where its parts are set differently: before the colon, its first percentage, the rest."""
+    part = part[:1].upper() + part[1:].rstrip(";")
     head, colon, detail = part.partition(": ")
+    if large := re.match(rf"(.*?)([{wording.MINUS}+]?[\d.]+{wording.THIN}%)(.*)", head):
+        first, number, after = large.groups()
+        whole = {"head": first, "number": number, "after": after, "before": detail, "change": ""}
+        return whole | {"rest": "", "status": shown_as}
     found = re.match(rf"(.*?)([{wording.MINUS}+]?[\d.]+{wording.THIN}%|$)(.*)", detail, re.DOTALL)
     before, shown, rest = found.groups() if found else (detail, "", "")
     return {"head": head + colon.strip(), "before": before, "change": shown, "rest": rest, "status": shown_as}
@@ -127,41 +133,13 @@ def plugin(entry: Any) -> str:
     return ", ".join(words)
 
 
-class Axis:
-    """Places on a horizontal axis that holds 0, in percent of its width."""
-
-    def __init__(self, values: Iterable[float], least: float = 1e-9, room: float = 0.0) -> None:
-        values = list(values)
-        low, high = min([0.0, *values]), max([0.0, *values])
-        if high - low < least:
-            low, high = low - least / 2, high + least / 2
-        margin = (high - low) * room
-        self.low, self.high = low - margin, high + margin
-
-    def at(self, value: float) -> float:
-        return round(100 * (value - self.low) / (self.high - self.low), 3)
-
-    def bar(self, value: float) -> dict[str, Any]:
-        """From 0 to `value`."""
-        zero, end = self.at(0), self.at(value)
-        return {"left": min(zero, end), "width": round(abs(end - zero), 3), "zero": zero, "sort": sort_of(value)}
-
-    def ticks(self) -> list[float]:
-        """0 and two to five round values."""
-        span = self.high - self.low
-        power = 10.0 ** math.floor(math.log10(span))
-        step = next(power * part for part in (5.0, 2.0, 1.0, 0.5, 0.2) if span / (power * part) >= 2)
-        first = math.ceil(self.low / step)
-        return [n * step for n in range(first, math.floor(self.high / step) + 1)]
-
-
 def sort_of(value: float) -> str:
     return "gain" if value < 0 else "loss" if value > 0 else "none"
 
 
 def changes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of the before/after table and the axis that their intervals share."""
-    axis = changes_axis(facts["changes"])
+    axis = Ruler.of_changes(facts["changes"])
     return {
         **marked_axis(axis),
         "scored": SCORED[facts["summary"]["split"]],
@@ -170,15 +148,9 @@ def changes(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def changes_axis(rows: Iterable[Mapping[str, Any]]) -> Axis:
-    """The axis that the changes of all rows share, and their intervals."""
-    ends = [float(end) for row in rows for end in (row["change"], *(row["interval"] or ()))]
-    return Axis(ends, least=0.01, room=0.06)
-
-
-def marked_axis(axis: Axis) -> dict[str, Any]:
+def marked_axis(axis: Ruler) -> dict[str, Any]:
     """Its ticks, in percent, and where its 0 is."""
-    ticks = axis.ticks()
+    ticks = axis.marks()
     digits = 0 if len(ticks) < 2 or ticks[1] - ticks[0] > 0.0099 else 1
     words = [f"{wording.signed(tick * 100, digits)}{wording.THIN}%" for tick in ticks]
     return {
@@ -187,7 +159,7 @@ def marked_axis(axis: Axis) -> dict[str, Any]:
     }
 
 
-def placed(row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
+def placed(row: Mapping[str, Any], axis: Ruler) -> dict[str, Any]:
     """A relative change in words and on the axis: its verdict, its interval and where both lie."""
     interval = row["interval"]
     return {
@@ -195,7 +167,7 @@ def placed(row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
         "change": wording.change(row["change"]),
         "interval": interval and [wording.change(end) for end in interval],
         "dot": axis.at(row["change"]),
-        "span": interval and [axis.at(interval[0]), round(axis.at(interval[1]) - axis.at(interval[0]), 3)],
+        "span": interval and axis.between(*interval),
     }
 
 
@@ -207,7 +179,7 @@ def known_text(facts: Mapping[str, Any]) -> str:
     return f"Word n-grams of the {split} text that training text holds too: {', '.join(words)}." if words else ""
 
 
-def _change_row(row: Mapping[str, Any], facts: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
+def _change_row(row: Mapping[str, Any], facts: Mapping[str, Any], axis: Ruler) -> dict[str, Any]:
     scored = facts["scored"].get(row["source"], {})
     bits, perplexity = row["bits_per_byte"], row["perplexity"]
     return placed(row, axis) | {
@@ -234,7 +206,7 @@ def blame(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _blame_of(name: str, one: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     row = next((row for row in facts["changes"] if row["source"] == name), None)
     measured = row["after"] - row["before"] if row else one["total"]
-    classes = Axis(entry["blame"] for entry in one["classes"])
+    classes = Ruler.over([0.0, *(entry["blame"] for entry in one["classes"])], room=0, least=1e-9)
     lists = {side: one[side] for side in ("gained", "lost")}
     largest = max((abs(entry["blame"]) for side in lists.values() for entry in side), default=1.0) or 1.0
     shown = sum(entry["blame"] for side in lists.values() for entry in side)

@@ -12,9 +12,9 @@ from graft.core.stats.evaluation_size import half_of_all, half_width, larger
 from graft.core.store.artifact import Artifact, Draft, Store
 from graft.core.text.split import Split
 from graft.report.adaptation.facts import Materials, gather_facts
+from graft.report.adaptation.page import render_page
+from graft.report.adaptation.provenance import provenance
 from graft.report.shared.cautions import cautions, of_training
-from graft.report.shared.html import render_page
-from graft.report.shared.provenance import provenance
 
 READ_BY_BASE = "embedded:prose"  # how paths begin whose text the embedded base was trained on
 
@@ -186,24 +186,20 @@ def residual_overlap(corpus: Artifact, source: str, split: str) -> float | None:
 
 
 def sentence(changes: dict[str, dict[str, Any]]) -> str:
-    """The verdict in one sentence: what the domain gained, and what the general text paid."""
-    domain, general = changes["domain"], changes["general"]
-    gained = {
-        "improved": f"The model improved on the domain: {_change(domain)}",
-        "worse": f"The model became worse on the domain: {_change(domain)}",
-        "no change": f"The domain shows no certain change: {_change(domain)}",
-    }.get(domain["verdict"], f"{undecided('The domain', domain['verdict'])}: {_change(domain)}")
-    paid = {
-        "worse": f"it paid with general text: {_change(general)}",
-        "improved": f"general text improved too: {_change(general)}",
-        "no change": f"general text shows no certain change: {_change(general)}",
-    }.get(general["verdict"], f"{undecided('general text', general['verdict'])}: {_change(general)}")
-    return f"{gained}; {paid}."
+    """The verdict in one sentence: what the domain loss did and what that means, then the same of general text."""
+    words = [_said(name, changes[name]) for name in ("domain", "general")]
+    return f"{words[0][:1].upper()}{words[0][1:]}; {words[1]}."
 
 
-def _change(row: dict[str, Any]) -> str:
-    words = f"loss {row['before']:.3f} → {row['after']:.3f} nats per token, {row['change']:+.1%}"
-    if row["interval"] is None:
-        return words
+def _said(name: str, row: dict[str, Any]) -> str:
+    text, size = "the domain" if name == "domain" else "general text", abs(row["change"])
+    levels = f"{row['before']:.3f} → {row['after']:.3f} nats per token"
+    head = {
+        "improved": f"{name} loss fell {size:.1%}, so the model reads {text} better",
+        "worse": f"{name} loss rose {size:.1%}, so the model reads {text} worse",
+        "no change": f"{name} loss moved by {row['change']:+.1%}, which is no certain change",
+    }.get(row["verdict"])
+    if head is None:
+        return f"{undecided(text, row['verdict'])}: loss {levels}, {row['change']:+.1%}"
     low, high = row["interval"]
-    return words + f" (95 % interval {low:+.1%} to {high:+.1%})"
+    return f"{head}: {levels}, 95 % interval {low:+.1%} to {high:+.1%}"

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graft.report.adaptation import accounts
-from graft.report.adaptation.panels import Axis, last_part
+from graft.report.adaptation.panels import last_part
 from graft.report.shared import wording
+from graft.report.shared.axis import Ruler
 from graft.report.shared.html import fill
 
 SCRIPTS = ("tabs.js", "sorting.js", "answered.js")
@@ -30,7 +31,7 @@ def render_answers(facts: Mapping[str, Any], *, title: str) -> str:
     """
     summary = facts["summary"]
     two = summary["against"] is not None
-    axis = Axis([end for row in _rows(summary) for end in _ends(row)], least=0.1)
+    axis = Ruler.over([0.0, *(end for row in _rows(summary) for end in _ends(row))], room=0, least=0.1)
     return fill(
         "answered.html",
         SCRIPTS,
@@ -44,7 +45,7 @@ def render_answers(facts: Mapping[str, Any], *, title: str) -> str:
         measure=summary["measure"],
         means=MEASURES[summary["measure"]],
         ticks=[
-            {"at": axis.at(tick), "word": f"{tick:.0%}".replace("%", f"{wording.THIN}%")} for tick in _few(axis.ticks())
+            {"at": axis.at(tick), "word": f"{tick:.0%}".replace("%", f"{wording.THIN}%")} for tick in _few(axis.marks())
         ],
         whole=[_row(name, row, axis) for name, row in _wholes(summary)],
         tasks=[_row(name, row, axis) for name, row in summary["tasks"].items()],
@@ -136,7 +137,7 @@ def _outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _row(name: str, row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
+def _row(name: str, row: Mapping[str, Any], axis: Ruler) -> dict[str, Any]:
     """A task, or all of them: words, values to sort by, and places on the axis."""
     accuracy, interval = row["accuracy"], row["interval"]
     two = accuracy["against"] is not None
@@ -154,8 +155,7 @@ def _row(name: str, row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
             {
                 "side": side,
                 "at": axis.at(accuracy[side]),
-                "span": interval[side]
-                and [axis.at(interval[side][0]), round(axis.at(interval[side][1]) - axis.at(interval[side][0]), 3)],
+                "span": interval[side] and axis.between(*interval[side]),
             }
             for side in sides
         ],

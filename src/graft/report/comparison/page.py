@@ -7,11 +7,12 @@ from typing import Any
 
 from graft.report.adaptation import accounts, panels
 from graft.report.adaptation.facts import ITEMS_SHOWN, divided
-from graft.report.adaptation.panels import Axis, last_part, names_of, sort_of, status
+from graft.report.adaptation.panels import last_part, names_of, sort_of, status
 from graft.report.shared import wording
+from graft.report.shared.axis import Ruler
 from graft.report.shared.html import fill
 
-SCRIPTS = ("tabs.js", "curves.js", "scale.js", "tokens.js")
+SCRIPTS = ("tabs.js", "scale.js", "tokens.js")
 UNITS = {
     "token": {"nats": "nats per token", "things": "Vocabulary items", "each": "vocabulary items"},
     "span": {"nats": "nats per span", "things": "Spans", "each": "spans of text"},
@@ -91,11 +92,11 @@ def _measured(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _changes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of the table, the reference last, and the axis that their intervals share."""
     texts = facts["summary"]["texts"]
-    axis = panels.changes_axis(texts.values())
+    axis = Ruler.of_changes(texts.values())
     return panels.marked_axis(axis) | {"rows": [_change_row(name, row, facts, axis) for name, row in texts.items()]}
 
 
-def _change_row(name: str, row: Mapping[str, Any], facts: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
+def _change_row(name: str, row: Mapping[str, Any], facts: Mapping[str, Any], axis: Ruler) -> dict[str, Any]:
     shown = {"bits": ("bits_per_byte", 4), "words": ("nats_per_word", 3), "nats": ("nats_per_token", 3)}
     perplexity = row["perplexity"] and [
         "beyond measure" if value is None else wording.number(value) for value in row["perplexity"].values()

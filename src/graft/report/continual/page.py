@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from graft.report.adaptation import accounts
-from graft.report.adaptation.panels import Axis, last_part, marked_axis, status
+from graft.report.adaptation.panels import last_part, marked_axis, status
 from graft.report.adaptation.panels import names_of as names_of_paths
 from graft.report.continual import forgotten_tokens as kept
 from graft.report.continual import heat_maps as matrices
-from graft.report.continual.axis import Ruler
+from graft.report.continual import turns
 from graft.report.continual.heat_maps import MEASURES, names_of, ranked
-from graft.report.shared import wording
+from graft.report.shared import charts, wording
+from graft.report.shared.axis import Ruler
 from graft.report.shared.html import fill
 
-SCRIPTS = ("tabs.js", "curves.js", "labels.js", "sorting.js", "trade.js", "turns.js")
+SCRIPTS = ("tabs.js", "sorting.js")
 OVERALL = ("overall_performance", "overall_performance after 0")  # labels of the metric that methods are ranked by
 TICK_WIDTH = 26.0  # percent of an axis that the words of a tick take
 
@@ -31,12 +32,8 @@ def render_stream(told: Mapping[str, Any], summary: Mapping[str, Any], *, title:
     return fill(
         "stream.html",
         SCRIPTS,
-        {
-            "methods": list(methods),
-            "ranked": [list(methods).index(label) for label in ranked(told)],
-            "trade": _trade(told),
-            "turns": {measure: _charts(told, measure) for measure in MEASURES},
-        },
+        {"charts": [_trade(told), *(chart for measure in MEASURES for chart in turns.drawn(told, measure))]}
+        | charts.choices(list(methods), [list(methods).index(label) for label in ranked(told)], range(len(methods))),
         title=title,
         clauses=_clauses(told, summary),
         notes=summary["notes"],
@@ -45,10 +42,10 @@ def render_stream(told: Mapping[str, Any], summary: Mapping[str, Any], *, title:
         metrics=[matrices.metrics(told, measure) for measure in MEASURES],
         heat_maps=[matrices.heat_maps(told, measure) for measure in MEASURES],
         charts=[
-            {"measure": measure, "title": title, "unit": matrices.UNITS[measure], "charts": _charts(told, measure)}
+            {"title": title, "unit": matrices.UNITS[measure], "charts": turns.texts(told)}
             for measure, title in MEASURES.items()
         ],
-        means=_means(told),
+        means=turns.means(told),
         columns=names_of(told),
         domains=told["domains"],
         general=told["general"],
@@ -75,10 +72,10 @@ def base_mean(told: Mapping[str, Any], measure: str = "loss") -> float:
 
 def _clauses(told: Mapping[str, Any], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The verdict, its first words set large."""
-    head, bracket, rest = wording.typeset(summary["verdict"]).partition(" (")
+    head, _, rest = wording.typeset(summary["verdict"]).partition("; ")
     word = f"{len(told['methods'])} method{'s' if len(told['methods']) > 1 else ''}"
     shown = {"sort": "none", "shape": "◇", "word": word}
-    return [{"head": head, "before": bracket.strip() + rest, "change": "", "rest": "", "status": shown}]
+    return [{"head": head, "before": rest, "change": "", "rest": "", "status": shown}]
 
 
 def _outline(told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -103,7 +100,7 @@ def _standing(told: Mapping[str, Any]) -> dict[str, Any]:
     ends = [end for one in methods.values() for end in _ends(overall(one))]
     ruler = Ruler.over([start, *ends])
     changes = [one["general"] for one in methods.values()]
-    axis = Axis([end for one in changes for end in (one["change"], *(one["interval"] or ()))], least=0.01, room=0.06)
+    axis = Ruler.of_changes(changes)
     first, general = next(iter(methods)), marked_axis(axis)
     return {
         "start": f"{start:.3f}",
@@ -128,7 +125,7 @@ def _ends(found: Mapping[str, Any]) -> list[float]:
     return [found["value"], *(found["interval"] or ())]
 
 
-def _row(label: str, one: Mapping[str, Any], number: int, start: float, ruler: Ruler, axis: Axis) -> dict[str, Any]:
+def _row(label: str, one: Mapping[str, Any], number: int, start: float, ruler: Ruler, axis: Ruler) -> dict[str, Any]:
     found, general, cost, against = overall(one), one["general"], one["cost"], one["against"]
     place, best, worst = one["rank"]
     return {
@@ -160,11 +157,7 @@ def _row(label: str, one: Mapping[str, Any], number: int, start: float, ruler: R
             "spread": general["spread"] and " to ".join(map(wording.change, general["spread"])),
             "status": status(_verdict(general["interval"])),
             "dot": axis.at(general["change"]),
-            "span": general["interval"]
-            and [
-                axis.at(general["interval"][0]),
-                round(axis.at(general["interval"][1]) - axis.at(general["interval"][0]), 3),
-            ],
+            "span": general["interval"] and axis.between(*general["interval"]),
         },
         "seconds": cost["seconds"],
         "took": wording.duration(cost["seconds"]),
@@ -183,25 +176,45 @@ def _verdict(interval: Sequence[float] | None) -> str:
 
 
 def _trade(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Marks of the drawing; x the mean domain loss, y the change of the general loss: [value, low, high, least seed,
-    most seed]."""
-    methods = told["methods"]
-    spots = [
-        {
-            "run": number,
-            "label": label,
-            "x": _spread(overall(one), "value"),
-            "y": _spread(one["general"], "change"),
-            "best": one["front"],
-            "says": _says(label, one),
-        }
-        for number, (label, one) in enumerate(methods.items())
-    ]
-    return {"spots": spots, "start": base_mean(told)}
+    """To the left what the domains gained, down what general text kept; thick from the lowest seed to the highest."""
+    methods, start = told["methods"], base_mean(told)
+    points = {
+        label: (_spread(overall(one), "value"), _spread(one["general"], "change", 100))
+        for label, one in methods.items()
+    }
+    front = sorted((points[label][0][0], points[label][1][0], label) for label, one in methods.items() if one["front"])
+    words = f"The base: mean loss over the domains {start:.3f}"
+    base = charts.spot(0, [start], [0.0], "base", words, pale=True, look="", kind="base-mark", shape="times")
+    gained, lost = (
+        "← better: mean loss over the domains, nats per token",
+        "↓ better: general loss, change against the base",
+    )
+    return {
+        "about": "General loss against the mean loss over the domains",
+        "height": [0.5, 360, 540],
+        "r": 5.5,
+        "margin": {"left": 52, "right": 16, "top": 30, "bottom": 46},
+        "x": charts.axis(gained, room=0.08, least=0.002, anchor="start"),
+        "y": charts.axis(lost, room=0.08, least=0.2, unit=charts.PERCENT, sign=True),
+        "layers": [
+            charts.layer("across", [[0]], "start", covers=False),
+            charts.layer("line", [[x, y] for x, y, _ in front], "unbeaten"),
+        ],
+        "spots": [
+            *(
+                charts.spot(number, *points[label], label, _says(label, one), pale=not one["front"])
+                for number, (label, one) in enumerate(methods.items())
+            ),
+            base,
+        ],
+        "rest": f"On the frontier: {', '.join(label for _, _, label in front)}.",
+    }
 
 
-def _spread(found: Mapping[str, Any], key: str) -> list[float | None]:
-    return [found[key], *(found["interval"] or (None, None)), *(found["spread"] or (None, None))]
+def _spread(found: Mapping[str, Any], key: str, scale: float = 1.0) -> list[Any]:
+    """[value, low, high, lowest seed, highest seed]; None for what is not known."""
+    ends = [found[key], *(found["interval"] or (None, None)), *(found["spread"] or (None, None))]
+    return [end if end is None else round(scale * end, 6) for end in ends]
 
 
 def _says(label: str, one: Mapping[str, Any]) -> str:
@@ -217,61 +230,6 @@ def _says(label: str, one: Mapping[str, Any]) -> str:
         f"{label}: mean loss over the domains {found['value']:.3f}{loss}, general loss "
         f"{wording.change(general['change'])}{change}; {beaten}"
     )
-
-
-def _charts(told: Mapping[str, Any], measure: str) -> list[dict[str, Any]]:
-    """A drawing for each text and one for the mean over the domains seen so far. lines: by method [turn, score].
-
-    own: the turn of the domain, 0 for none; start: the score of the base, None where there is none to compare.
-    """
-    found = [
-        {"name": "Mean over the domains seen so far", "own": 0, "start": None, "lines": _lines(told, measure, None)}
-    ]
-    for place, name in enumerate(names_of(told)):
-        own = place + 1 if place < len(told["domains"]) else 0
-        start = told["start"][measure][name]
-        found.append({"name": name, "own": own, "start": start, "lines": _lines(told, measure, place)})
-    return found
-
-
-def _lines(told: Mapping[str, Any], measure: str, place: int | None) -> list[list[tuple[int, float]]]:
-    """Of every method; place: the column of R, None for the mean over those of the turns so far."""
-    lines: list[list[tuple[int, float]]] = []
-    for one in told["methods"].values():
-        line: list[tuple[int, float]] = []
-        for turn, row in enumerate(one[measure]["matrix"], 1):
-            value = row[place] if place is not None else _mean(row[:turn])
-            if value is not None:
-                line.append((turn, float(f"{value:.6g}")))
-        lines.append(line)
-    return lines
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
-
-
-def _means(told: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """OP after each turn as numbers, by measure and method."""
-    turns = range(1, len(told["domains"]) + 1)
-    return [
-        {
-            "title": title,
-            "unit": matrices.UNITS[measure],
-            "rows": [
-                (label, [_written(dict(line).get(turn), measure) for turn in turns])
-                for label, line in zip(told["methods"], _lines(told, measure, None), strict=True)
-            ],
-        }
-        for measure, title in MEASURES.items()
-    ]
-
-
-def _written(value: float | None, measure: str) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f}" if measure == "accuracy" else f"{value:.3f}"
 
 
 def _models(told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -117,23 +117,26 @@ def summarize(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sentence(told: Mapping[str, Any]) -> str:
-    """The verdict: who ends with the lowest loss over the domains, and at what price on general text."""
+    """The verdict: who lowers the loss over the domains most, and at what price on general text."""
     methods = told["methods"]
     order = sorted(methods, key=lambda label: methods[label]["rank"][0])
     start = float(np.mean([told["start"]["loss"][name] for name in told["domains"]]))
     metric = main_metric(methods)
 
-    def words(label: str) -> str:
-        one = methods[label]
-        return (
-            f"{label} ({one['loss']['metrics'][metric]['value']:.3f} nats per token; general text "
-            f"{one['general']['change']:+.1%})"
-        )
+    def moved(label: str) -> tuple[float, str]:
+        """The relative change of the mean loss over the domains; its levels, and what happened to general text."""
+        one, end = methods[label], methods[label]["loss"]["metrics"][metric]["value"]
+        levels = f"{start:.3f} → {end:.3f} nats per token, general loss {one['general']['change']:+.1%}"
+        return end / start - 1, levels
 
-    said = f"After {len(told['domains'])} domains the lowest mean loss over them has {words(order[0])}"
+    change, levels = moved(order[0])
+    domains = f"{len(told['domains'])} domain{'s' * (len(told['domains']) != 1)}"
+    lead = f": {order[0]} leads {len(methods)} methods" if len(methods) > 1 else f" with {order[0]}"
+    said = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} mean loss over {domains}{lead}; {levels}"
     step_by_step = [label for label in order if all(methods[label]["models"][0])]
     if step_by_step and step_by_step[0] != order[0]:
-        said += f", of those that learn one domain after the other {words(step_by_step[0])}"
+        change, levels = moved(step_by_step[0])
+        said += f"; of those that learn one domain after the other, {step_by_step[0]} leads: {change:+.1%}, {levels}"
     tied = [label for label in methods[(step_by_step or order)[0]]["tied"] if label in step_by_step]
     single = [name for name in told["domains"] if told["documents"][name] < 2]
     if tied and single:
@@ -144,8 +147,8 @@ def sentence(told: Mapping[str, Any]) -> str:
         said += f", not told apart from {' and '.join(tied)}"
     kindest = min(methods, key=lambda label: methods[label]["general"]["change"])
     if kindest not in (order[0], *step_by_step[:1]):
-        said += f"; general text is kept best by {words(kindest)}"
-    return f"{said}. The base had {start:.3f}."
+        said += f"; {kindest} keeps general text best, at {methods[kindest]['general']['change']:+.1%}"
+    return f"{said}."
 
 
 def main_metric(methods: Mapping[str, Any]) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 from graft.evaluation.probes.blame import CLASSES
 from graft.report.adaptation.panels import status
+from graft.report.overview import run_charts
 from graft.report.overview import settings_table as columns
 from graft.report.overview.lineage_graph import lanes
 from graft.report.shared import wording
 from graft.report.shared.html import fill
 
-SCRIPTS = ("tabs.js", "curves.js", "labels.js", "sorting.js", "fronts.js", "overlaid.js")
+SCRIPTS = ("tabs.js", "sorting.js")
 SOURCES = columns.SOURCES
 LANES = 16  # runs that have a lane each in the lineage; of more it is said in words who uses what
 STRONGEST = 0.5  # opacity of the fullest cell: text on it keeps its contrast
@@ -30,19 +31,19 @@ def render_overview(facts: Mapping[str, Any], *, title: str) -> str:
     return fill(
         "overview.html",
         SCRIPTS,
-        {"fronts": _fronts(facts), "runs": [run["label"] for run in runs], "curves": _curves(runs)},
+        run_charts.drawn(facts),
         title=title,
         clauses=_clauses(facts),
         notes=facts["summary"]["notes"],
         outline=_outline(facts),
         table=columns.table(facts) if runs else None,
-        fronts=[_titled(one) for one in _shared(facts)],
+        fronts=[_titled(one) for one in run_charts.shared(facts)],
         lone=len(runs) > 1,
         allowed=facts["allowed"] and wording.percent(facts["allowed"], 2),
         joined=facts["joined"],
         pairs=_matrices(facts),
         ends=_ends(runs),
-        sources=list(_curves(runs)),
+        sources=list(run_charts.curves(runs)),
         blame=_blame(runs),
         tables=[_table(one, facts) for one in facts["tables"]],
         lineage=lanes(facts),
@@ -77,7 +78,7 @@ def _parted(sentence: str) -> tuple[str, str]:
 
 
 def _outline(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    shared = _shared(facts)
+    shared = run_charts.shared(facts)
     best = [label for one in shared for label in one["best"]]
     if not facts["runs"]:
         return [("Artifacts", str(len(facts["named"])), "no run of an adaptation")]
@@ -99,77 +100,9 @@ def wording_of(base: str) -> str:
     return base.rstrip("/").rpartition("/")[2] or base
 
 
-def _shared(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Frontiers of two runs or more."""
-    return [one for one in facts["summary"]["fronts"] if len(one["runs"]) > 1]
-
-
 def _titled(front: Mapping[str, Any]) -> str:
     counts = [f"{wording.count(front['documents'][name])} {name}" for name in SOURCES]
     return f"{len(front['runs'])} runs from {wording_of(front['base'])}, on {' and '.join(counts)} documents"
-
-
-def _fronts(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Points of every frontier: x the domain's gain, y the rise of the general loss, each [value, low, high]."""
-    by_label = {run["label"]: run for run in facts["runs"]}
-    numbers = {label: number for number, label in enumerate(by_label)}
-    found: list[dict[str, Any]] = []
-    for one in _shared(facts):
-        runs = [by_label[label] for label in one["runs"]]
-        spots = [
-            {
-                "run": numbers[run["label"]],
-                "label": run["label"],
-                "x": [-run["domain"]["change"], *(_turned(run["domain"]["interval"]) or (None, None))],
-                "y": [run["general"]["change"], *(run["general"]["interval"] or (None, None))],
-                "best": run["label"] in one["best"],
-                "says": _says(run, run["label"] in one["best"]),
-            }
-            for run in runs
-        ]
-        families = _families(runs) if facts["joined"] else []
-        found.append(
-            {"spots": spots, "best": list(one["best"]), "allowed": facts["allowed"], "families": families}
-            | {"said": facts["allowed"] and f"{wording.percent(facts['allowed'], 2)} allowed"}
-        )
-    return found
-
-
-def _turned(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return (-interval[1], -interval[0]) if interval else None
-
-
-def _says(run: Mapping[str, Any], best: bool) -> str:
-    words: list[str] = []
-    for name in SOURCES:
-        interval = run[name]["interval"]
-        ends = f" ({wording.change(interval[0])} to {wording.change(interval[1])})" if interval else ""
-        words.append(f"{name} loss {wording.change(run[name]['change'])}{ends}")
-    beaten = "no other run is better in both" if best else "another run is better in both"
-    return f"{run['label']}: {', '.join(words)}; {beaten}"
-
-
-def _families(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Runs that differ in their seed alone."""
-    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for run in runs:
-        key = tuple(sorted((name, value) for name, value in run["settings"].items() if name != "seed"))
-        groups.setdefault(key, []).append(run["label"])
-    return [labels for labels in groups.values() if len(labels) > 1]
-
-
-def _curves(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """By source the curves of the runs that have one."""
-    names = dict.fromkeys(name for run in runs for name in run["curve"])
-    found = {
-        name: [
-            {"run": number} | run["curve"][name]
-            for number, run in enumerate(runs)
-            if any(run["curve"].get(name, {}).values())
-        ]
-        for name in names
-    }
-    return {name: drawn for name, drawn in found.items() if drawn}
 
 
 def _ends(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -85,13 +85,14 @@ def _of_front(
 ) -> str:
     members = [by_label[label] for label in front.runs]
     gained, paid = (min(members, key=lambda run: run[role]["change"]) for role in ROLES)
-    head = f"Of {len(members)} runs on the same test text{f' from {front.base}' if several else ''} {gained['label']}"
-    best = f"gained most on the domain ({gained['domain']['change']:+.1%}{_ahead(gained, members, 'domain', pairs)})"
-    cost = f"({paid['general']['change']:+.1%}{_ahead(paid, members, 'general', pairs)})"
+    change, where = gained["domain"]["change"], f" from {front.base}" if several else ""
+    head = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} domain loss: {gained['label']} leads "
+    best = f"{len(members)} runs{where} on the same test text{_ahead(gained, members, 'domain', pairs)}"
+    cost = f"keeps general text best, at {paid['general']['change']:+.1%}{_ahead(paid, members, 'general', pairs)}"
     if gained is paid:
-        return f"{head} {best} and kept general text best {cost}: no other run is better in either"
-    share = f"{len(front.best)} of {len(members)} are on the frontier"
-    return f"{head} {best} and {paid['label']} kept general text best {cost}; {share}"
+        return f"{head}{best}; it also {cost}: no other run is better in either"
+    share = f"{len(front.best)} of {len(members)} are on the frontier, where no other run is better in both"
+    return f"{head}{best}; {paid['label']} {cost}; {share}"
 
 
 def _ahead(
@@ -110,11 +111,11 @@ def _ahead(
     if pair is None:
         return ""
     if pair["interval"] is None:
-        return f", and whether that is certainly better than {second['label']} is unknown: one test document"
+        return f" (whether that is certainly better than {second['label']} is unknown: one test document)"
     certain = not pair["interval"][0] <= 0 <= pair["interval"][1]
     documents = first["texts"][role]["documents"]
     few = f" by {_counted(documents, 'test document')} alone" if documents < FEW else ""
-    return f", {'' if certain else 'not '}certainly better than {second['label']}{few}"
+    return f" ({'' if certain else 'not '}certainly better than {second['label']}{few})"
 
 
 def _counted(number: int, word: str) -> str:

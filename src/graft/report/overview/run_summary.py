@@ -15,7 +15,7 @@ from graft.models.runtime.settle_precision import precision_of
 from graft.report.adaptation.facts import read_curve
 from graft.report.adaptation.panels import last_part, mixture, plugin
 from graft.report.overview.resolve_inputs import SUMMARY
-from graft.report.shared.html import finite, thinned
+from graft.report.shared.curves import finite, thinned
 from graft.report.shared.wording import count, percent, scientific
 
 SOURCES = ("domain", "general")

@@ -7,6 +7,7 @@ from typing import Any
 
 from graft.report.adaptation import panels
 from graft.report.shared import wording
+from graft.report.shared.axis import Ruler
 
 FIRST = (
     *("base", "domain text", "general text", "objective", "tuning", "schedule", "share of domain text", "tokens"),
@@ -36,7 +37,7 @@ def table(facts: Mapping[str, Any]) -> dict[str, Any]:
     runs = facts["runs"]
     differ, same = split(runs)
     shown, more = dict(list(differ.items())[:MOST]), dict(list(differ.items())[MOST:])
-    axis = panels.changes_axis(run[name] for run in runs for name in SOURCES if run[name])
+    axis = Ruler.of_changes(run[name] for run in runs for name in SOURCES if run[name])
     plain = {name: value for name, value in same.items() if name in FIRST and value not in ("none", "all of it")}
     return panels.marked_axis(axis) | {
         "settings": [
@@ -55,7 +56,7 @@ def table(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(
-    run: Mapping[str, Any], number: int, values: list[str], facts: Mapping[str, Any], axis: panels.Axis
+    run: Mapping[str, Any], number: int, values: list[str], facts: Mapping[str, Any], axis: Ruler
 ) -> dict[str, Any]:
     best = any(run["label"] in one["best"] and len(one["runs"]) > 1 for one in facts["summary"]["fronts"])
     return {
@@ -83,7 +84,7 @@ def _notes(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [(note, "all" if len(labels) == len(runs) > 1 else ", ".join(labels)) for note, labels in said.items()]
 
 
-def _change(row: Mapping[str, Any] | None, axis: panels.Axis) -> dict[str, Any] | None:
+def _change(row: Mapping[str, Any] | None, axis: Ruler) -> dict[str, Any] | None:
     return panels.placed(row, axis) | {"value": row["change"]} if row else None
 
 

@@ -8,6 +8,9 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
+const signed = (value, digits) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+const grouped = (value) => Math.round(value).toLocaleString("en-US");
+
 /** Tabs by the usual keys: arrows, Home, End. `choose(index)` is called with the tab that was selected. */
 function wireTabs(list, choose) {
   const tabs = [...list.querySelectorAll('[role="tab"]')];

@@ -86,6 +86,18 @@ function openDocument(parts, index) {
   repaint();
 }
 
+/** On paper every document that has a tab stands below the one that is open, in the same colours. */
+function printAll(root) {
+  root.querySelectorAll(".printed").forEach((one) => one.remove());
+  facts.documents.forEach((one, number) => {
+    if (number === reader.document) return;
+    const spans = one.tokens.map(tokenSpan);
+    spans.forEach((span, i) => paint(span, one.tokens[i], reader.view, reader.limits[reader.view], reader.least));
+    const text = make("div", { class: wantsMono(one.tokens) ? "text mono" : "text", dir: "auto" }, ...spans);
+    root.append(make("div", { class: "printed" }, make("h4", {}, documentName(one)), make("div", { class: "about" }, ...about(one)), text));
+  });
+}
+
 function wireReader(parts) {
   const index = (event) => Number(event.target.closest?.(".tok")?.dataset.i ?? -1);
   parts.text.addEventListener("pointerover", (event) => { if (index(event) >= 0 && event.pointerType !== "touch") point(parts, index(event)); });
@@ -172,6 +184,8 @@ function startReader(root) {
   bench.append(viewChoice(parts), hiding, make("label", {}, parts.mono, " monospace"), parts.scale);
   root.append(chooser, bench, parts.panel, parts.tip, parts.live);
   wireReader(parts);
+  if (!parts.listed) addEventListener("beforeprint", () => printAll(root));
+  addEventListener("afterprint", () => root.querySelectorAll(".printed").forEach((one) => one.remove()));
   if (parts.listed) { parts.panel.setAttribute("role", "group"); choose(0); } else wireTabs(chooser, choose);
 }
 

@@ -112,6 +112,14 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def short(value: float) -> str:
+    """400000 -> '400 k', as on an axis."""
+    size, letter = next(
+        ((size, letter) for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if value >= size), (1, "")
+    )
+    return f"{value / size:.3g}{letter}"
+
+
 def large(value: float) -> str:
     """3344064 -> '3.3 million'."""
     for size, word in ((1e9, "billion"), (1e6, "million")):

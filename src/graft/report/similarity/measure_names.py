@@ -1,8 +1,10 @@
-"""What measures of likeness are called, and what they are for two texts of one kind."""
+"""What measures of likeness are called, how their values are written, and what they are for two texts of one kind."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from graft.report.shared import wording
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,17 @@ MEASURES = {
 def measure_of(name: str) -> Measure:
     """Of a measure of the user's own there are no words but its name."""
     return MEASURES.get(name, Measure(name, "a measure of your own", None))
+
+
+def wording_of(name: str) -> str:
+    """The name of a measure as it is set on a page."""
+    return measure_of(name).name.replace("^2", "²").replace("'", "’")
+
+
+def closer(larger: bool) -> str:
+    return "larger is closer" if larger else "smaller is closer"
+
+
+def number(value: float | None) -> str:
+    """To three digits; '–' where there is none."""
+    return "–" if value is None else f"{value:.3g}".replace("-", wording.MINUS)

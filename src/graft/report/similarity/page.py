@@ -7,12 +7,12 @@ from typing import Any
 
 from graft.report.adaptation import accounts
 from graft.report.adaptation.panels import last_part, names_of, status
-from graft.report.continual.axis import Ruler
-from graft.report.shared import wording
+from graft.report.shared import charts, wording
+from graft.report.shared.axis import Ruler
 from graft.report.shared.html import fill
-from graft.report.similarity.measure_names import measure_of
+from graft.report.similarity.measure_names import closer, measure_of, number, wording_of
 
-SCRIPTS = ("tabs.js", "curves.js", "labels.js", "sorting.js", "likened.js")
+SCRIPTS = ("tabs.js", "sorting.js")
 TITLE = "How alike texts are to what the model was pre-trained on"
 CLAUSES = 4  # texts whose advice is set large; of more it is counted, and stands in the table
 ADVICE = {"adapt": ("gain", "✓"), "do not adapt": ("loss", "✕")}
@@ -30,7 +30,7 @@ def render_likened(told: Mapping[str, Any], *, title: str = TITLE) -> str:
     return fill(
         "likened.html",
         SCRIPTS,
-        {"panels": [_panel(row, told, numbers) for row in told["correlations"]] if runs else []},
+        {"charts": [_panel(row, told, numbers) for row in told["correlations"]] if runs else []},
         title=title,
         clauses=_clauses(texts),
         notes=[wording.typeset(note) for note in told["notes"]],
@@ -49,15 +49,6 @@ def render_likened(told: Mapping[str, Any], *, title: str = TITLE) -> str:
         model=told["model"],
         reference=told["reference"],
     )
-
-
-def wording_of(name: str) -> str:
-    """The name of a measure as it is set on a page."""
-    return measure_of(name).name.replace("^2", "²").replace("'", "’")
-
-
-def closer(larger: bool) -> str:
-    return "larger is closer" if larger else "smaller is closer"
 
 
 def _measures(texts: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
@@ -180,11 +171,6 @@ def _row(row: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def number(value: float | None) -> str:
-    """To three digits; '–' where there is none."""
-    return "–" if value is None else f"{value:.3g}".replace("-", wording.MINUS)
-
-
 def _parts(told: Mapping[str, Any]) -> dict[str, Any] | None:
     """Texts against each part of a reference of several paths; None where it is one."""
     parts = told["reference"]["parts"]
@@ -268,28 +254,38 @@ def _ends(interval: Sequence[float] | None) -> str:
 
 
 def _panel(row: Mapping[str, Any], told: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:
-    """A drawing: marks with x the measure as its formula has it, y the change with its interval."""
+    """To the right more alike: where smaller is closer the axis runs backwards. Down is a lower loss."""
     name = row["measure"]
     larger = _measures(told["texts"])[name]
     values = {
         one["text"]: next(cell["value"] for cell in one["measures"] if cell["measure"] == name) for one in told["texts"]
     }
-    drawn = [run for run in told["runs"] if values[run["text"]] is not None]
+    runs = [run for run in told["runs"] if values[run["text"]] is not None]
+    largest = max((abs(values[run["text"]]) for run in runs), default=0.0)
     return {
-        "name": wording_of(name),
-        "larger": larger,
+        "about": f"Change of the loss against {wording_of(name)}",
+        "height": [0, 330, 330],
+        "r": 5,
+        "margin": {"left": 52},
+        "x": charts.axis("more alike →", room=0.1, least=0.02 * largest or 1e-3, reverse=not larger),
+        "y": charts.axis("↓ better: change of the test loss", room=0.1, least=0.2, unit=charts.PERCENT, sign=True),
+        "layers": [charts.layer("across", [[0]], "start zero", covers=False)],
         "spots": [
-            {
-                "label": run["text"],
-                "text": numbers[run["text"]],
-                "x": values[run["text"]],
-                "y": [run["change"], *(run["interval"] or (None, None))],
-                "sure": run["verdict"] in ("improved", "worse"),
-                "says": _says(run, name, values[run["text"]]),
-            }
-            for run in drawn
+            charts.spot(
+                numbers[run["text"]],
+                [values[run["text"]]],
+                charts.ends(run),
+                run["text"],
+                _says(run, name, values[run["text"]]),
+                pale=run["verdict"] not in ("improved", "worse"),
+                optional=True,
+                sort="pale",
+                confusing=8,
+            )
+            for run in runs
         ],
-        "names": list(dict.fromkeys(run["text"] for run in drawn)),
+        "rest": "" if larger else "Smaller is closer: the axis falls to the right.",
+        "none": "This measure has no value for a text with a run.",
     }
 
 

@@ -1,10 +1,11 @@
-"""Places on an axis of levels, which need not hold 0."""
+"""Places on the axes that stand in tables, which are read without JavaScript."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Ruler:
         margin = max(room * (high - low), (least - (high - low)) / 2, 0.0)
         return cls(low - margin, high + margin)
 
+    @classmethod
+    def of_changes(cls, rows: Iterable[Any]) -> Ruler:
+        """0, and the change of every row with its interval."""
+        return cls.over([0.0, *(end for row in rows for end in (row["change"], *(row["interval"] or ())))], least=0.01)
+
     def at(self, value: float) -> float:
         return round(100 * (value - self.low) / (self.high - self.low), 3)
 
@@ -29,11 +35,20 @@ class Ruler:
         """[left, width] of a stretch."""
         return [self.at(low), round(self.at(high) - self.at(low), 3)]
 
-    def ticks(self) -> list[dict[str, float | str]]:
-        """Two to five round values, each with its place and as it is written."""
+    def bar(self, value: float) -> dict[str, Any]:
+        """From 0 to `value`."""
+        left, width = self.between(*sorted((0.0, value)))
+        return {"left": left, "width": width, "zero": self.at(0)}
+
+    def marks(self) -> list[float]:
+        """Two to five round values."""
         span = self.high - self.low
         power = 10.0 ** math.floor(math.log10(span))
         step = next(power * part for part in (5.0, 2.0, 1.0, 0.5, 0.2) if span / (power * part) >= 2)
-        digits = max(0, -math.floor(math.log10(step) + 1e-9))
-        numbers = range(math.ceil(self.low / step), math.floor(self.high / step) + 1)
-        return [{"at": self.at(n * step), "word": f"{n * step:.{digits}f}"} for n in numbers]
+        return [n * step for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+    def ticks(self) -> list[dict[str, float | str]]:
+        """Round values, each with its place and as it is written."""
+        marks = self.marks()
+        digits = max(0, -math.floor(math.log10(marks[1] - marks[0]) + 1e-9))
+        return [{"at": self.at(mark), "word": f"{mark:.{digits}f}"} for mark in marks]
