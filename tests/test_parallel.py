@@ -52,12 +52,12 @@ jobs, fatal = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])
 hush()
 if fatal:
     from graft.training import run as module
-    note = module.Run._note
+    note = module.TrainingRun._note
     def fatally(self, step):
         note(self, step)
         if step.number == fatal and rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-    module.Run._note = fatally
+    module.TrainingRun._note = fatally
 for job in jobs:
     made = train(Base("tiny", Path(job["base"])), Artifact(Path(job["tokens"])), job["mixture"],
                  build(Train, job["train"]), store=Store(Path(job["store"])))

@@ -281,12 +281,12 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(world, forks, tmp_p
         from graft.training.train import train
         import graft.training.run as module
         fatal = int(sys.argv[1])
-        note = module.Run._note
+        note = module.TrainingRun._note
         def noting(self, step):
             note(self, step)
             if step.number == fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
-        module.Run._note = noting
+        module.TrainingRun._note = noting
         settings = replace(SHORT, checkpoint_minutes=0.0)
         train(Base("tiny", Path({str(world.base.folder)!r})), Artifact(Path({str(world.tokens.path)!r})), MIXTURE,
               settings, store=Store(Path({str(tmp_path / "killed")!r})))
