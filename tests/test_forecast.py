@@ -20,6 +20,7 @@ from graft.planning import text
 from graft.planning.plan import forecast
 from graft.planning.screen import show_forecast
 from graft.surgery.initialize import Initialize
+from graft.training.objectives.contract import Needs
 from graft.training.objectives.stay_close import StayClose
 from graft.training.settings import Train
 
@@ -30,9 +31,10 @@ TINY = Initialize(vocabulary=320, width=32, layers=2, heads=2, feed_forward=64, 
 class Compare:
     """An objective of a user's own, which holds two frozen models beside the trained one."""
 
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return "", "embedded"
+    def needs(self) -> Needs:
+        return Needs(teachers=("", "embedded"))
+
+    def bind(self, start, load): ...
 
 
 @pytest.fixture

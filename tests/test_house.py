@@ -32,15 +32,15 @@ STYLE = re.compile(r"\b(is|are|was|were) (said|told|heeded)\b|\b(said|told) (of|
 
 CEILINGS = {
     "long files": 18,
-    "long functions": 7,
+    "long functions": 8,
     "full folders": 0,
     "class names used twice": 0,
-    "identifiers that are no field's words": 342,
+    "identifiers that are no field's words": 353,
     "phrases in docstrings": 40,
-    "phrases in prose": 7,
-    "long sentences in docstrings": 337,
-    "long sentences in prose": 166,
-    "long lines in prose": 500,
+    "phrases in prose": 5,
+    "long sentences in docstrings": 347,
+    "long sentences in prose": 137,
+    "long lines in prose": 392,
 }
 
 

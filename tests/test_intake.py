@@ -357,5 +357,5 @@ def test_what_the_csv_module_writes_is_read_back(folder: Path, content: list[str
 def test_every_loss_is_counted_with_its_first_place() -> None:
     seen = ReadCounts()
     for number in range(3):
-        seen.count(csv_rows.Piece("", f"a.csv#{number}", 4, 0, csv_rows.RAGGED))
+        seen.count(csv_rows.FileRecord("", f"a.csv#{number}", 4, 0, csv_rows.RAGGED))
     assert seen.first_lost == {csv_rows.RAGGED: "a.csv#0"} and seen.lost[csv_rows.RAGGED].bytes == 12

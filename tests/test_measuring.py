@@ -117,7 +117,7 @@ def bounded(monkeypatch, test: tuple[int, int], look: tuple[int, int]) -> None:
     """Smaller bounds, so that a small text feels them."""
     for module in ("graft.jobs.adapt", "graft.jobs.extend", "graft.jobs.continual", "graft.jobs.budget"):
         monkeypatch.setattr(f"{module}.TEST", test)
-    monkeypatch.setattr("graft.training.train.LOOK", look)
+    monkeypatch.setattr("graft.training.settings.LOOK", look)
 
 
 def test_before_and_after_are_scored_on_the_same_documents(job, world, monkeypatch, capsys):

@@ -121,7 +121,7 @@ def test_curation_in_several_rounds_never_passes_its_total(tmp_path, monkeypatch
         "advance",
         lambda self, *asked: (plain(self, *asked), seen.append((self.label, self.done, self.total))),
     )
-    monkeypatch.setattr("graft.data.curate.Decisions.lacking", lambda self: True)
+    monkeypatch.setattr("graft.data.curate._lacking", lambda marks: True)
     (tmp_path / "text").mkdir()
     for i in range(6):
         (tmp_path / "text" / f"{i}.txt").write_text(f"text number {i} of six that are all short\n" * (i + 1))

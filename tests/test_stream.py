@@ -375,7 +375,7 @@ def test_order_seeds_metrics_and_draws_are_read(world, texts, tmp_path):
 
 
 RECIPE = """
-stream:
+continual:
   base: {base}
   domains: {{law: {law}, sea: [{sea}]}}
   general: {rest}

@@ -29,7 +29,7 @@ adapt:
   out: {out}
 """,
     "versus": """
-versus:
+compare:
   before: {base}
   after: {knowing}
   text: [{domain}, {general}]
@@ -37,14 +37,14 @@ versus:
   out: {out}
 """,
     "benchmark": """
-benchmark:
+eval:
   model: {knowing}
   against: {base}
   suite: {suite}
   out: {out}
 """,
     "stream": """
-stream:
+continual:
   base: {base}
   domains: {{law: {domain}, mirror: [{mirror}]}}
   general: {general}
