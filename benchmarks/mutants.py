@@ -140,7 +140,8 @@ MUTANTS = (
     Mutant("duplicates of another source are its own",
            "data/steps/exact_duplicates.py", "within_N = part.same_N & (keeper_N == part.sources_N)",
            "within_N = part.same_N", "test_curate.py"),
-    Mutant("training text is tested for overlap", "data/steps/overlap.py", 'self._grams, "held out"', 'self._grams, "all"',
+    Mutant("training text is tested for overlap", "data/steps/overlap.py",
+           'self._grams, "held out"', 'self._grams, "all"',
            "test_curate.py"),
     # --- laws
     Mutant("intervals of twice the tails", "scaling/fitting/fitted.py", "return (1 - self.confidence) / 2, (1",
