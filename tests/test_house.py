@@ -40,7 +40,7 @@ CEILINGS = {
     "phrases in prose": 5,
     "long sentences in docstrings": 347,
     "long sentences in prose": 137,
-    "long lines in prose": 392,
+    "long lines in prose": 3,
 }
 
 
