@@ -28,7 +28,7 @@ DOMAINS = {
 WAYS = {
     "causal, no replay": {"objective": "causal", "replay": 0.0},
     "causal, replay 10 %": {"objective": "causal", "replay": 0.1},
-    "stay_close 0.5, no replay": {"objective": {"stay_close": {"leash": 0.5}}, "replay": 0.0},
+    "stay_close 0.5, no replay": {"objective": {"stay_close": {"kl_weight": 0.5}}, "replay": 0.0},
 }
 
 

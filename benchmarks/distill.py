@@ -1,7 +1,7 @@
 """What an objective's step costs beside a plain causal step: the same model, the same rows, taking turns.
 
     python benchmarks/distill.py [causal swap_distill ...] [--size small|medium] [--rounds 3] [--json FILE]
-    python benchmarks/distill.py causal 'stay_close:{"leash": 0.5}'
+    python benchmarks/distill.py causal 'stay_close:{"kl_weight": 0.5}'
 
 Objectives are names on the shelf, with settings as JSON after a colon if any; the first is what the others are compared
 with. In each process all of them train a copy of the same Llama on the same packed rows, in bf16, and step by turns, so

@@ -56,7 +56,7 @@ def trunk_settings(tokens: int) -> Train:
     """A run of `tokens` at a constant rate, with a checkpoint where the decay of the last fifth begins."""
     settings = Train(
         tokens=tokens,
-        rows=4,
+        batch_size=4,
         rewarm=0.3,
         schedule=Constant(warmup=0.02),
         evaluations=10,

@@ -88,7 +88,7 @@ def graft_loss(task: Task, *, kl: bool) -> Tensor:
     guide = Teacher(task.teacher_ND.unsqueeze(0), Head(task.teacher_VD)) if kl else None
     sums = weighted_sums(
         task.hidden_ND.unsqueeze(0), Head(task.weight_VD), task.targets_N.unsqueeze(0), torch.ones(1, num),
-        teacher=guide, learn=0.0 if kl else 1.0, leash=1.0 if kl else 0.0,
+        teacher=guide, learn=0.0 if kl else 1.0, kl_weight=1.0 if kl else 0.0,
     )  # fmt: skip
     return sums.total_B.sum() / num
 

@@ -103,8 +103,9 @@ MUTANTS = (
     Mutant("cooldown is straight", "training/schedules/infinite.py", "(1 + math.cos(math.pi * cooled)) / 2",
            "(1 - cooled)",
            "test_schedules.py"),
-    Mutant("a leash of any length", "training/objectives/stay_close.py", "teacher=guide, leash=self.leash",
-           "teacher=guide, leash=1.0", "test_divergence.py test_objectives_distill.py test_nats.py test_shelves.py"),
+    Mutant("a kl_weight of any length", "training/objectives/stay_close.py", "teacher=guide, kl_weight=self.kl_weight",
+           "teacher=guide, kl_weight=1.0",
+           "test_divergence.py test_objectives_distill.py test_nats.py test_shelves.py"),
     Mutant("the line between models is bent", "models/edit/interpolation.py", "self._end[name], share))",
            "self._end[name], share**2))", "test_budget.py"),
     # --- measuring

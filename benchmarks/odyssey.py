@@ -174,7 +174,7 @@ def look(
     model: Base, tokens: Artifact, name: str, rate: float, seed: int, length: int, store: Store
 ) -> dict[str, object]:
     """One run. What it was trained on is what it is tested on, but for novels it read: those are tested on others."""
-    settings = Train(tokens=length, rewarm=rate, rows=4, seed=seed, evaluations=2, checkpoint_minutes=60)
+    settings = Train(tokens=length, rewarm=rate, batch_size=4, seed=seed, evaluations=2, checkpoint_minutes=60)
     trained = train(model, tokens, {"domain": 1.0}, settings, store=store)
     before, after = (
         evaluate(one, tokens, SCORED, store=store) for one in (model, Base(trained.name, trained / "model"))

@@ -59,7 +59,7 @@ def main() -> None:
         general=(str(texts[UNREAD]),),
         methods=METHODS + tuple(Replay(share) for share in chosen.shares),
         seeds=tuple(chosen.seeds),
-        train=Train(tokens=chosen.tokens, rows=4, evaluations=1, validation_tokens=2_000, checkpoint_minutes=60),
+        train=Train(tokens=chosen.tokens, batch_size=4, evaluations=1, validation_tokens=2_000, checkpoint_minutes=60),
         evaluate=Evaluate(max_tokens=20_000),
         out=str(chosen.out),
     )

@@ -32,8 +32,16 @@ from graft.training.tunings.lora import Lora
 from graft.training.tunings.new_rows import NewRows
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
-SHORT = Train(tokens=64 * 4 * 6, window=64, rows=4, micro_rows=2, rate=1e-3, precision="fp32", evaluations=1)
-QUICK = Anchor(leash=100.0, fisher_rows=4)
+SHORT = Train(
+    tokens=64 * 4 * 6,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=2,
+    learning_rate=1e-3,
+    precision="fp32",
+    evaluations=1,
+)
+QUICK = Anchor(penalty_weight=100.0, fisher_rows=4)
 IMPORTANCE = "importance.safetensors"
 
 
@@ -149,7 +157,7 @@ def test_drawn_targets_follow_the_model(world):
 
 
 def test_a_small_step_costs_its_divergence_along_one_weight(world):
-    """What a leash of 1 means: to second order, leash / 2 * F d^2 is the mean divergence KL(start || moved) per token.
+    """What a weight of 1 means: to second order, 1 / 2 * F d^2 is the mean divergence KL(start || moved) per token.
 
     Along one weight alone nothing is off the diagonal; F is taken over every outcome instead of a drawn one.
     """
@@ -173,7 +181,7 @@ def test_a_small_step_costs_its_divergence_along_one_weight(world):
 
 def test_a_leash_of_zero_is_plain_training_to_the_bit(world):
     plain, _ = loop(world, Causal())
-    assert same(plain, loop(world, Anchor(leash=0.0))[0])
+    assert same(plain, loop(world, Anchor(penalty_weight=0.0))[0])
     assert not same(plain, loop(world, QUICK)[0])
 
 
@@ -192,13 +200,13 @@ def test_a_tight_leash_holds(world):
         pairs = zip(model.hf.parameters(), start.hf.parameters(), strict=True)
         return float(sum(((a - b) ** 2).sum() for a, b in pairs).detach())
 
-    free, held = (distance(loop(world, one, steps=6)[0]) for one in (Causal(), Anchor("l2", leash=1e4)))
+    free, held = (distance(loop(world, one, steps=6)[0]) for one in (Causal(), Anchor("l2", penalty_weight=1e4)))
     assert held < free / 3
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"form": "l2"}, {"leash": 50.0}, {"source": "domain"}, {"fisher_rows": 2}, {"targets": "text"}],
+    [{"form": "l2"}, {"penalty_weight": 50.0}, {"source": "domain"}, {"fisher_rows": 2}, {"targets": "text"}],
     ids=str,
 )
 def test_every_setting_has_an_effect(world, moved, change):
@@ -286,9 +294,9 @@ def test_weights_that_are_not_those_of_the_start_are_refused(world, tmp_path, fo
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("form", ["l2", "ewc", "online_ewc"])
 def test_a_fresh_run_begins_with_a_pull_of_nothing(world, form, precision):
-    """The first step's loss is that of plain training to the bit, at any leash."""
+    """The first step's loss is that of plain training to the bit, at any penalty_weight."""
     model, batch = open_model(world.base.folder, precision), batch_of(world)
-    held, free = (world.bind(one, precision) for one in (replace(QUICK, form=form, leash=1e6), Causal()))
+    held, free = (world.bind(one, precision) for one in (replace(QUICK, form=form, penalty_weight=1e6), Causal()))
     assert float(held.anchors.penalty(model).detach()) == 0.0
     assert torch.equal(held(model, batch).total, free(model, batch).total)
 
@@ -342,7 +350,7 @@ def test_a_kill_while_importance_is_made_loses_no_step(world, tmp_path, monkeypa
 
 def test_bad_settings_are_named(world):
     for settings, words in (
-        ({"leash": -1.0}, "leash is -1.0"),
+        ({"penalty_weight": -1.0}, "penalty_weight is -1.0"),
         ({"fisher_rows": 0}, "fisher_rows is 0"),
         ({"decay": 1.5}, "decay is 1.5"),
     ):

@@ -25,10 +25,10 @@ from graft.training.train import train
 MIXTURE = {"domain": 0.75, "general": 0.25}
 TRUNK = Train(
     tokens=64 * 4 * 12,
-    window=64,
-    rows=4,
-    micro_rows=4,
-    rate=1e-3,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate=1e-3,
     precision="fp32",
     evaluations=3,
     keep_every=3,

@@ -41,14 +41,22 @@ from graft.training.schedules.constant import Constant
 from graft.training.settings import Train
 from graft.training.train import train
 
-TRAIN = Train(tokens=64 * 4 * 60, window=64, rows=4, micro_rows=4, rate=4e-3, precision="fp32", evaluations=1)
+TRAIN = Train(
+    tokens=64 * 4 * 60,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate=4e-3,
+    precision="fp32",
+    evaluations=1,
+)
 
 
 @pytest.fixture(scope="module")
 def knowing(world, tmp_path_factory) -> Base:
     """The tiny base, once it has learned the general text: there is something to forget."""
     store = Store(tmp_path_factory.mktemp("knowing"))
-    settings = replace(TRAIN, tokens=64 * 4 * 300, rate=1e-2)
+    settings = replace(TRAIN, tokens=64 * 4 * 300, learning_rate=1e-2)
     taught = train(world.base, world.tokens, {"general": 1.0}, settings, store=store)
     return Base("knowing", taught / "model")
 
@@ -202,7 +210,7 @@ def test_pilots_too_short_to_tell_anything_are_refused(job, knowing):
         Pilots(share=0.05).settings(job.adapt.train, shape, job.adapt.train.objective)
     assert re.search(r"give [\d,]+ tokens", str(refused.value))
     short = Pilots(share=0.4).settings(job.adapt.train, shape, job.adapt.train.objective)
-    assert isinstance(short.schedule, Constant) and short.rate == shape.rate and short.spacing == "thinning"
+    assert isinstance(short.schedule, Constant) and short.learning_rate == shape.rate and short.spacing == "thinning"
     assert 3 * short.tokens <= 0.4 * shape.tokens
 
 
@@ -219,10 +227,10 @@ def test_each_law_is_asked_about_the_ratio_of_its_own_text(kept, store, job):
 
 
 def test_of_several_objectives_each_gets_its_own_pilots_and_laws(job, store, tmp_path):
-    objectives = (Causal(), StayClose(leash=0.5), StayClose(leash=0.25))
+    objectives = (Causal(), StayClose(kl_weight=0.5), StayClose(kl_weight=0.25))
     several = replace(job, pilots=replace(job.pilots, objectives=objectives, share=1.0, ratios=(1.0, 0.5)))
     choice = next(one for one in several.make(store)[0] if one.kind == "choice")
-    names = ["causal", "stay_close (leash 0.5)", "stay_close (leash 0.25)"]
+    names = ["causal", "stay_close (kl_weight 0.5)", "stay_close (kl_weight 0.25)"]
     assert list(json.loads((choice / "laws.json").read_text())) == names
     assert {one["objective"] for one in choice.facts["candidates"]} == set(names)
     chosen = choice.facts["choice"]
@@ -380,7 +388,7 @@ def test_the_command_line_refuses_in_words(options, words, world, tmp_path, caps
 
 
 def test_settings_of_the_adaptation_are_changed_by_the_same_names_as_without_a_budget():
-    assert cli.inside(Budget, Adapt, "train.rows=4") == "adapt.train.rows=4"
+    assert cli.inside(Budget, Adapt, "train.batch_size=4") == "adapt.train.batch_size=4"
     assert cli.inside(Budget, Adapt, "pilots.share=0.1") == "pilots.share=0.1"
     assert cli.as_number("0.02") == 0.02 and cli.as_number("2%") == "2%"
 
@@ -421,7 +429,7 @@ def test_what_is_scored_on_the_line_is_what_is_saved(job, store, tmp_path):
             shutil.copyfile(Path(job.adapt.base) / name, half / name)
     base = Base.find(str(half))
     ready = replace(job.adapt, base=str(half)).read(store)
-    trained = train(base, ready.tokens, {"domain": 1.0}, replace(TRAIN, rate=1e-3), store=store)
+    trained = train(base, ready.tokens, {"domain": 1.0}, replace(TRAIN, learning_rate=1e-3), store=store)
     walked = walk_back(base, trained, ready.tokens, 0.01, WalkBack(looks=3), store=store)
     assert 0 < walked.facts["share"] < 1
     scored = next(p for p in json.loads((walked / "line.json").read_text()) if p["share"] == walked.facts["share"])
@@ -478,15 +486,17 @@ def test_passes_bound_the_run_where_the_domain_is_small(job, store):
 
 
 def test_an_automatic_batch_is_small_enough_for_pilots_and_a_given_one_is_said_to_be_too_large(job, world, knowing):
-    loose = replace(job, pilots=Pilots(), adapt=replace(job.adapt, train=replace(TRAIN, rows=None, tokens=64 * 400)))
+    loose = replace(
+        job, pilots=Pilots(), adapt=replace(job.adapt, train=replace(TRAIN, batch_size=None, tokens=64 * 400))
+    )
     final, shape = loose._sized(loose.adapt.train, knowing, 64 * 400)
     alone = loose.adapt.train.shape(knowing, 64 * 400, 1.0)
     assert final.rows == shape.rows < alone.rows and loose.pilots.steps(shape) >= 8
-    given = replace(loose.adapt.train, rows=64)
-    with pytest.raises(UsageError, match="lower train.rows to") as refused:
+    given = replace(loose.adapt.train, batch_size=64)
+    with pytest.raises(UsageError, match="lower train.batch_size to") as refused:
         loose._sized(given, knowing, 64 * 400)
     rows = int(re.search(r"train\.rows to (\d+)", str(refused.value))[1])
-    assert loose.pilots.steps(replace(given, rows=rows).shape(knowing, 64 * 400, 1.0)) >= 4
+    assert loose.pilots.steps(replace(given, batch_size=rows).shape(knowing, 64 * 400, 1.0)) >= 4
     tokens = int(re.search(r"give ([\d,]+) tokens", str(refused.value))[1].replace(",", ""))
     assert loose.pilots.steps(replace(given, tokens=tokens).shape(knowing, tokens, 1.0)) >= 4
 

@@ -715,9 +715,9 @@ def test_one_pass_is_over_pairs_that_fit_a_row():
         pairs_D=np.array([5, 6, 30, 40, 10, 10]),
         documents=lambda split: [0, 2, 4],
     )
-    pairs, base = Train(objective=Preference(), window=64), SimpleNamespace(window=128)
+    pairs, base = Train(objective=Preference(), sequence_length=64), SimpleNamespace(window=128)
     assert trainable_tokens(base, source, pairs) == 11 + 20
-    assert trainable_tokens(base, source, replace(pairs, window=None)) == 11 + 70 + 20  # the model's own window
+    assert trainable_tokens(base, source, replace(pairs, sequence_length=None)) == 11 + 70 + 20  # the model's own window
     assert trainable_tokens(base, source, Train()) == 45
 
 
@@ -733,7 +733,15 @@ def test_the_outcome_keeps_the_template_that_its_dialogues_were_written_in(world
     corpus = curate({"domain": ingest([str(tmp_path / "rows.jsonl")], "domain", store=store)}, store=store)
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     tokens = tokenize(corpus, world.base, Tokenize(chat="template", template=template, count="answers"), store=store)
-    quick = Train(tokens=512, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, packing="whole")
+    quick = Train(
+        tokens=512,
+        sequence_length=64,
+        batch_size=4,
+        learning_rate=1e-3,
+        precision="fp32",
+        evaluations=1,
+        packing="whole",
+    )
     made = train(world.base, tokens, {"domain": 1.0}, quick, store=store)
     talker = AutoTokenizer.from_pretrained(made / "model")
     said = talker.apply_chat_template([{"role": "user", "content": "hear"}], tokenize=False)

@@ -32,11 +32,11 @@ def run(*arguments: str):
     ("change", "allowed"),
     [
         ("train.clip=.nan", "a finite number"),
-        ("train.rate=.inf", "a finite number"),
+        ("train.learning_rate=.inf", "a finite number"),
         ("train.weight_decay=-.inf", "a finite number"),
         ("replay=.nan", "a finite number"),
         ("train.tokens=9e18", "a whole number up to"),
-        ("train.rows=9999999999999999", "a whole number up to"),
+        ("train.batch_size=9999999999999999", "a whole number up to"),
         ("evaluate.max_tokens=1e17", "a whole number up to"),
     ],
 )
@@ -48,7 +48,7 @@ def test_numbers_that_no_setting_can_mean_are_refused(change, allowed):
 
 
 def test_python_refuses_them_too():
-    for settings in ({"clip": math.nan}, {"rate": math.inf}, {"tokens": 10**16}):
+    for settings in ({"clip": math.nan}, {"learning_rate": math.inf}, {"tokens": 10**16}):
         with pytest.raises(UsageError):
             Train(**settings)
     assert Train(seed=2**62).seed == 2**62  # a seed is any number
@@ -80,10 +80,10 @@ def test_one_fault_is_told_as_before(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "change", "path"),
     [
-        (Budget, "train.rate=1e-3", "adapt.train"),
+        (Budget, "train.learning_rate=1e-3", "adapt.train"),
         (Budget, "evaluate.max_tokens=5", "adapt.evaluate"),
         (Budget, "ratios=[0.5]", "pilots.ratios"),
-        (Adapt, "rate=1e-3", "train.rate"),
+        (Adapt, "rate=1e-3", "train.learning_rate"),
         (Adapt, "train.split.test=0.1", "curate.split"),
         (Adapt, "trian.rate=1e-3", "train"),
     ],
@@ -125,16 +125,16 @@ def test_a_setting_is_listed_with_its_comment():
 
 def test_a_plug_in_is_shown_with_its_settings():
     done = run("show", "stay_close")
-    assert done.exit_code == 0 and "objectives/stay_close" in done.output and "leash" in done.output
+    assert done.exit_code == 0 and "objectives/stay_close" in done.output and "kl_weight" in done.output
 
 
 @pytest.mark.parametrize("job", [Adapt, Extend])
 def test_a_window_larger_than_the_models_is_refused_before_any_work(world, tmp_path, job):
     one = job(base=str(world.base.folder), domain=(str(world.domain),), out=str(tmp_path / "out"))
-    wrong = replace(one, train=replace(one.train, window=4096), evaluate=Evaluate(window=9999))
+    wrong = replace(one, train=replace(one.train, sequence_length=4096), evaluate=Evaluate(window=9999))
     with pytest.raises(UsageError) as refused:
         wrong(Store(tmp_path / "store"))
-    assert "train.window is 4096" in str(refused.value) and "evaluate.window is 9999" in str(refused.value)
+    assert "train.sequence_length is 4096" in str(refused.value) and "evaluate.window is 9999" in str(refused.value)
     assert f"1 to {world.base.window}" in str(refused.value)
     assert not list((tmp_path / "store").glob("docs-*"))
 
@@ -144,3 +144,21 @@ def test_so_is_one_of_a_budget(world, tmp_path):
     with pytest.raises(UsageError, match=r"walk_back.window is 4096"):
         Budget(adapt=inner, walk_back=WalkBack(window=4096))(Store(tmp_path / "store"))
     assert not list((tmp_path / "store").glob("docs-*"))
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        ("train.window=64", "sequence_length"),
+        ("train.rows=4", "batch_size"),
+        ("train.micro_rows=4", "micro_batch_size"),
+        ("train.rate=1e-3", "learning_rate"),
+        ("train.objective.stay_close.leash=1", "kl_weight"),
+        ("train.objective.anchor.leash=1", "penalty_weight"),
+        ("train.tuning.o_lora.leash=1", "penalty_weight"),
+    ],
+)
+def test_an_old_name_of_a_setting_stops_with_the_new_one(path: str, new: str) -> None:
+    with pytest.raises(UsageError, match="unknown key") as refused:
+        build_changed(Adapt, {}, [path])
+    assert new in str(refused.value)

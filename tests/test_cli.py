@@ -31,7 +31,7 @@ def adapted(world, tmp_path_factory):
     arguments = [
         "adapt", world.base.folder, "--domain", world.domain, "--general", world.general, "--tokens", "20k",
         "--replay", "0.25", "--seed", "7", "--out", out, "--store", world.store.root,
-        "--set", "train.rate=1e-3", "--set", "train.rows=4",
+        "--set", "train.learning_rate=1e-3", "--set", "train.batch_size=4",
     ]  # fmt: skip
     return call(*arguments), out, arguments
 
@@ -116,7 +116,7 @@ def test_the_same_from_python(world, adapted, tmp_path):
     _, out, _ = adapted
     from dataclasses import replace
 
-    settings = graft.Adapt(train=replace(graft.Adapt().train, rate=1e-3, rows=4))
+    settings = graft.Adapt(train=replace(graft.Adapt().train, learning_rate=1e-3, batch_size=4))
     outcome = graft.adapt(
         str(world.base.folder), domain=str(world.domain), general=[str(world.general)], tokens=20_000, replay=0.25,
         seed=7, out=tmp_path / "out", store=world.store, settings=settings,
@@ -150,7 +150,7 @@ def test_every_setting_of_adapt_has_an_effect(world, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(rows))
     job = graft.Adapt(
         base=str(world.base.folder), domain=(str(tmp_path / "rows.jsonl"),), general=(str(world.general),),
-        out=str(tmp_path / "out"), train=graft.Train(tokens=600, rows=2, evaluations=1, validation_tokens=400),
+        out=str(tmp_path / "out"), train=graft.Train(tokens=600, batch_size=2, evaluations=1, validation_tokens=400),
         evaluate=graft.Evaluate(max_tokens=400),
     )  # fmt: skip
     assert "embedded prose" not in "".join(job(world.store).summary["notes"])
@@ -165,7 +165,7 @@ def test_every_setting_of_adapt_has_an_effect(world, tmp_path):
         ("docs", {"ingest": graft.Ingest(text_field="other")}),
         ("corpus", {"curate": graft.Curate(split=graft.Split(seed=1))}),
         ("tokens", {"tokenize": graft.Tokenize(shard_bytes=10_000)}),
-        ("train", {"train": replace(job.train, rows=4)}),
+        ("train", {"train": replace(job.train, batch_size=4)}),
         ("evidence", {"evaluate": graft.Evaluate(max_tokens=200)}),
         ("findings", {"examine": graft.Examine(probes=job.examine.probes[:1])}),
         ("report", {"report": graft.AdaptationReport(title="Another title")}),
@@ -182,7 +182,7 @@ def test_every_setting_of_adapt_has_an_effect(world, tmp_path):
 def test_another_split_is_called_by_its_name(world, tmp_path, split):
     job = graft.Adapt(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),),
-        out=str(tmp_path / "out"), train=graft.Train(tokens=600, rows=2, evaluations=1),
+        out=str(tmp_path / "out"), train=graft.Train(tokens=600, batch_size=2, evaluations=1),
         evaluate=graft.Evaluate(split=split, max_tokens=2000),
     )  # fmt: skip
     summary = job(world.store).summary
@@ -199,7 +199,7 @@ def run_python(code: str, **how: object) -> subprocess.CompletedProcess[str]:
 def test_the_stages_one_by_one_from_python(world, forks, tmp_path):
     shutil.copytree(world.domain, tmp_path / "my_texts")
     assert STAGES in (REPOSITORY / "docs" / "how-to" / "python.md").read_text()
-    tiny = STAGES.replace('"embedded"', repr(str(world.base.folder))).replace("400_000", "1_000, rows=4")
+    tiny = STAGES.replace('"embedded"', repr(str(world.base.folder))).replace("400_000", "1_000, batch_size=4")
     process = run([sys.executable, "-c", tiny], cwd=tmp_path, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     [row] = json.loads(process.stdout)
@@ -320,7 +320,7 @@ def test_the_field_with_the_text_can_be_named(world, tmp_path):
     text = [(path.read_text(), number) for number, path in enumerate(sorted(world.domain.iterdir())[:20])]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"body": one, "n": n}) + "\n" for one, n in text))
     arguments = ["adapt", world.base.folder, "--domain", tmp_path / "rows.jsonl", "--tokens", "1k", "--store", tmp_path]
-    arguments += ["--general", tmp_path / "rows2.jsonl", "--out", tmp_path / "out", "--set", "train.rows=2"]
+    arguments += ["--general", tmp_path / "rows2.jsonl", "--out", tmp_path / "out", "--set", "train.batch_size=2"]
     (tmp_path / "rows2.jsonl").write_text("".join(json.dumps({"body": one[:60]}) + "\n" for one, _ in text))
     wrong = call(*arguments)
     assert wrong.returncode == 2 and "--text-field" in wrong.stderr and "body" in wrong.stderr
@@ -357,7 +357,7 @@ def test_a_plan_foretells_what_the_run_then_counts(world, adapted, tmp_path, mon
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"adapt:\n  base: {world.base.folder}\n  domain: {world.domain}\n  general: {world.general}\n"
-        "  replay: 0.25\n  train: {tokens: 20000, rows: 4, rate: 1e-3, seed: 7}\n"
+        "  replay: 0.25\n  train: {tokens: 20000, batch_size: 4, learning_rate: 1e-3, seed: 7}\n"
     )
     from graft.core.config.recipe import read_recipe
     from graft.planning.plan import forecast
@@ -415,8 +415,16 @@ def empty_folder(tmp_path, world):
         (lambda t, w: ["embeded", "--domain", w.domain], ['no base model "embeded"', 'did you mean "embedded"']),
         (lambda t, w: [w.domain, "--domain", w.domain], ["no config.json"]),
         (
-            lambda t, w: [w.base.folder, "--domain", w.domain, "--general", w.general, "--set", "train.window=4096"],
-            ["window is 4096", "at most 64"],
+            lambda t, w: [
+                w.base.folder,
+                "--domain",
+                w.domain,
+                "--general",
+                w.general,
+                "--set",
+                "train.sequence_length=4096",
+            ],
+            ["sequence_length is 4096", "at most 64"],
         ),
         (lambda t, w: [w.base.folder, "--domain", w.domain, "--replay", "20"], ["replay is 20", "20 % is 0.2"]),
         (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens", "lots"], ['--tokens is "lots"', "400k"]),
@@ -427,8 +435,8 @@ def empty_folder(tmp_path, world):
         (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens", "0.4"], ['--tokens is "0.4"', "whole number"]),
         (lambda t, w: [w.base.folder, "--domain", w.domain, "--tokens=-5k"], ['--tokens is "-5k"', "positive"]),
         (
-            lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "train.rows=[8"],
-            ["--set train.rows=[8: not YAML", "allowed:"],
+            lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "train.batch_size=[8"],
+            ["--set train.batch_size=[8: not YAML", "allowed:"],
         ),
         (
             lambda t, w: [w.base.folder, "--domain", w.domain, "--set", "replay.x=1"],
@@ -519,7 +527,7 @@ def test_bytes_that_cannot_be_read_are_counted_and_the_rest_is_used(world, tmp_p
     (folder / "zz.txt").write_bytes(b"\xff\xfe\xfa")
     process = call(
         "adapt", world.base.folder, "--domain", folder, "--general", write_texts(tmp_path / "g", OTHER, 20, seed=6),
-        "--tokens", "1k", "--out", tmp_path / "out", "--store", tmp_path / "store", "--set", "train.rows=2",
+        "--tokens", "1k", "--out", tmp_path / "out", "--store", tmp_path / "store", "--set", "train.batch_size=2",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     tokens = next(a for a in Store(tmp_path / "store").artifacts() if a.kind == "tokens")

@@ -375,7 +375,7 @@ def test_plugins_count_where_they_are_in_use() -> None:
 
 def test_a_plugin_that_is_made_of_another_changes_with_it() -> None:
     leashed = Train(objective=StayClose())
-    assert changing("training.objectives.causal", leashed)  # at a leash of 0 the one is the other
+    assert changing("training.objectives.causal", leashed)  # at a kl_weight of 0 the one is the other
     assert not changing("training.objectives.anchor", leashed)
     assert whole("graft.training.train", None, leashed) != whole(
         "graft.training.train", None, Train(objective=Causal())

@@ -23,7 +23,15 @@ from graft.training.teacher_top_k import Kept, Shortlists
 from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
-SHORT = Train(tokens=64 * 4 * 8, window=64, rows=4, micro_rows=2, rate=3e-3, precision="fp32", evaluations=1)
+SHORT = Train(
+    tokens=64 * 4 * 8,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=2,
+    learning_rate=3e-3,
+    precision="fp32",
+    evaluations=1,
+)
 ASKED = Consult(words=12, temperature=2.0, window=64, precision="fp32")
 
 

@@ -184,7 +184,9 @@ def test_what_does_not_matter_is_passed_over(base, tmp_path, damage):
 def adapted(base: Path, top: Path, verb: str, *more: object) -> Any:
     texts = write_texts(top / "domain", WORDS, 20, seed=1), write_texts(top / "general", OTHER, 20, seed=2)
     words = ["adapt", base, "--domain", texts[0], "--general", texts[1], "--tokens", "1k", "--out", top / "out"]
-    return call(*words, "--store", top / "store", "--set", "train.rows=2", *([verb] if verb else []), *more, cwd=top)
+    return call(
+        *words, "--store", top / "store", "--set", "train.batch_size=2", *([verb] if verb else []), *more, cwd=top
+    )
 
 
 @pytest.mark.parametrize("verb", ["", "--plan"])

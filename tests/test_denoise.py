@@ -41,7 +41,14 @@ from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(
-    objective=Denoise(), tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=3e-3, precision="fp32", evaluations=3
+    objective=Denoise(),
+    tokens=64 * 4 * 12,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate=3e-3,
+    precision="fp32",
+    evaluations=3,
 )
 
 
@@ -227,7 +234,7 @@ def test_a_batch_of_which_nothing_counts_counts_nothing(written):
 
 
 def test_it_learns_resumes_and_is_read_by_transformers(written, tmp_path, monkeypatch):
-    settings = replace(SHORT, checkpoint_minutes=0.0, tokens=64 * 4 * 16, rate=1e-2)
+    settings = replace(SHORT, checkpoint_minutes=0.0, tokens=64 * 4 * 16, learning_rate=1e-2)
     plain = train(written.base, written.tokens, MIXTURE, settings, store=Store(tmp_path / "plain"))
     seen = [entry["validation"] for entry in json.loads((plain / "curve.json").read_text()) if "validation" in entry]
     for name in MIXTURE:

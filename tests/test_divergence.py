@@ -102,7 +102,7 @@ def shortlist(teacher: tuple[Tensor, Head], k: int, divergence: Divergence) -> S
 def divergence_alone(student: tuple[Tensor, Head], teacher: Teacher | Shortlist, known: bool = True) -> Sums:
     hidden_BTD, head = student
     projection = head if known else OnlyLogits(head)
-    return weighted_sums(hidden_BTD, projection, *question(), teacher=teacher, learn=0.0, leash=1.0)
+    return weighted_sums(hidden_BTD, projection, *question(), teacher=teacher, learn=0.0, kl_weight=1.0)
 
 
 def grads(total: Tensor, student: tuple[Tensor, Head]) -> list[Tensor]:
@@ -197,11 +197,11 @@ def test_a_student_that_is_the_swapped_teacher_has_nothing_to_learn_from_it(dire
     targets_BT, weights_BT = question()
     moved_VN = swapped(table_VN.T.reshape(B, T, V), targets_BT).flatten(0, 1).T.contiguous().requires_grad_()
     teacher = Teacher(hidden_BTD.detach(), Head(table_VN), Divergence(direction, 1.3, swap=True))  # type: ignore[arg-type]
-    sums = weighted_sums(hidden_BTD, Head(moved_VN), targets_BT, weights_BT, teacher=teacher, learn=0.0, leash=1.0)
+    sums = weighted_sums(hidden_BTD, Head(moved_VN), targets_BT, weights_BT, teacher=teacher, learn=0.0, kl_weight=1.0)
     assert (sums.kl_B < 1e-5).all()
     assert torch.autograd.grad(sums.total_B.sum(), moved_VN)[0].abs().max() < 1e-6
     plain = Teacher(hidden_BTD.detach(), Head(table_VN), Divergence(direction, 1.3))  # type: ignore[arg-type]
-    unlike = weighted_sums(hidden_BTD, Head(moved_VN), targets_BT, weights_BT, teacher=plain, leash=1.0)
+    unlike = weighted_sums(hidden_BTD, Head(moved_VN), targets_BT, weights_BT, teacher=plain, kl_weight=1.0)
     assert (unlike.kl_B > 0.1).all()
 
 
@@ -213,7 +213,7 @@ def test_sums_by_group(known: bool) -> None:
     group_BT = torch.from_numpy(stream(7, "divergence").integers(0, G - 1, (B, T)))
     projection = student[1] if known else OnlyLogits(student[1])
     sums = weighted_sums(
-        student[0], projection, targets_BT, weights_BT, teacher=Teacher(hidden_BTD, head), learn=0.6, leash=0.3,
+        student[0], projection, targets_BT, weights_BT, teacher=Teacher(hidden_BTD, head), learn=0.6, kl_weight=0.3,
         group_BT=group_BT, num_groups=G,
     )  # fmt: skip
     nats_BT = -Categorical(logits=full_logits(*student)).log_prob(targets_BT)
@@ -251,7 +251,7 @@ def test_nothing_counted_gives_zeros_and_gradients_of_zero(known: bool, kind: st
     groups = {"group_BT": torch.zeros(B, T, dtype=torch.long), "num_groups": 2} if kind == "groups" else {}
     projection = student[1] if known else OnlyLogits(student[1])
     sums = weighted_sums(
-        student[0], projection, question()[0], torch.zeros(B, T), teacher=guide, leash=0.5, **groups
+        student[0], projection, question()[0], torch.zeros(B, T), teacher=guide, kl_weight=0.5, **groups
     )  # fmt: skip
     assert sums.total_B.tolist() == [0.0] * (2 if groups else B)
     sums.total_B.square().sum().backward()
@@ -305,7 +305,15 @@ def padded(world, tmp_path_factory) -> Base:
 def test_a_head_padded_otherwise_is_refused_before_any_work(world, padded, tmp_path, monkeypatch, of, larger) -> None:
     """The same tokenizer and another number of rows: nothing is opened or read for it, and what to do is said."""
     base, teacher = (world.base, padded) if larger == "teacher" else (padded, world.base)
-    asked = Train(tokens=64 * 4 * 3, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=1)
+    asked = Train(
+        tokens=64 * 4 * 3,
+        sequence_length=64,
+        batch_size=4,
+        micro_batch_size=4,
+        learning_rate=1e-3,
+        precision="fp32",
+        evaluations=1,
+    )
     opened: list[str] = []
     real = weights.open_model
     monkeypatch.setattr(

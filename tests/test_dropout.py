@@ -17,7 +17,15 @@ def seeds_of(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: 
     """What the generator is set to while a run of three steps, two micro-batches each, is trained."""
     found: list[int] = []
     plain = torch.manual_seed
-    settings = Train(tokens=64 * 4 * 3, window=64, rows=4, micro_rows=2, precision="fp32", evaluations=1, seed=seed)
+    settings = Train(
+        tokens=64 * 4 * 3,
+        sequence_length=64,
+        batch_size=4,
+        micro_batch_size=2,
+        precision="fp32",
+        evaluations=1,
+        seed=seed,
+    )
     with monkeypatch.context() as patch:
         patch.setattr(torch, "manual_seed", lambda value: (found.append(value), plain(value))[1])
         train(world.base, world.tokens, {"domain": 1.0}, settings, store=Store(folder))

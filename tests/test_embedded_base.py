@@ -25,8 +25,8 @@ def test_it_is_small_whole_and_documented():
 def test_its_notes_are_those_of_its_recipe():
     job, notes = read_recipe(RECIPE), json.loads((FOLDER / "training.json").read_text())
     assert abs(notes["tokens"] - job.train.tokens) < notes["batch_tokens"]
-    assert notes["peak_lr"] == job.train.rate and notes["weight_decay"] == job.train.weight_decay
-    assert notes["batch_tokens"] == job.train.rows * job.initialize.window
+    assert notes["peak_lr"] == job.train.learning_rate and notes["weight_decay"] == job.train.weight_decay
+    assert notes["batch_tokens"] == job.train.batch_size * job.initialize.window
     assert Base.find("embedded").num_parameters == job.initialize.num_parameters
     assert notes["log"][-1]["validation_general"] < 0.5 * notes["log"][0]["validation_general"]
 

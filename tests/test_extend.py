@@ -535,7 +535,7 @@ def test_where_new_rows_begin():
 def test_the_train_stage_trains_new_rows_alone(world, extended):
     start = Base(extended.name, extended / "model")
     tokens = tokenize(world.corpus, start, store=world.store)
-    settings = Train(tokens=4000, rows=4, rate=1e-2, tuning=NewRows(), evaluations=1, weight_decay=0.5)
+    settings = Train(tokens=4000, batch_size=4, learning_rate=1e-2, tuning=NewRows(), evaluations=1, weight_decay=0.5)
     trained = train(start, tokens, {"domain": 1.0}, settings, store=world.store)
     assert trained.facts["num_trained"] == 40 * 32
     before, after = weights(start.folder), weights(trained / "model")
@@ -560,7 +560,7 @@ extend:
   general: {general}
   out: {out}
   growth: {{tokens: 30, min_count: 20}}
-  train: {{tokens: 3k, rows: 4, rate: 1e-2, evaluations: 1, precision: fp32}}
+  train: {{tokens: 3k, batch_size: 4, learning_rate: 1e-2, evaluations: 1, precision: fp32}}
 """
 
 
@@ -576,7 +576,7 @@ def made(world, tmp_path_factory) -> tuple[Extend, Store, Path, str]:
     job = Extend(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),), out=str(top / "out"),
         growth=Growth(tokens=30, min_count=20),
-        train=Train(tokens=3000, rows=4, rate=1e-2, evaluations=1, precision="fp32", tuning=NewRows()),
+        train=Train(tokens=3000, batch_size=4, learning_rate=1e-2, evaluations=1, precision="fp32", tuning=NewRows()),
     )  # fmt: skip
     return job, Store(top / "store"), top / "out", process.stdout
 
@@ -612,7 +612,7 @@ def test_what_it_leaves_is_a_base_to_adapt(made, tmp_path):
     job, store, out, _ = made
     adaptation = Adapt(
         base=str(out / "model"), domain=job.domain, general=job.general, out=str(tmp_path / "adapted"),
-        train=Train(tokens=3000, rows=4, precision="fp32"),
+        train=Train(tokens=3000, batch_size=4, precision="fp32"),
     )  # fmt: skip
     assert adaptation(store).summary["domain"]["tokens_scored"] > 0
     assert json.loads((tmp_path / "adapted" / "model" / "config.json").read_text())["vocab_size"] == 350

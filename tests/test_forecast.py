@@ -44,7 +44,7 @@ def job(world, tmp_path) -> Adapt:
         domain=(str(world.domain),),
         general=(str(world.general),),
         out=str(tmp_path / "out"),
-        train=Train(tokens=1000, rows=4),
+        train=Train(tokens=1000, batch_size=4),
     )
 
 
@@ -85,14 +85,14 @@ def test_an_objective_says_how_many_models_it_holds(world, job, tmp_path):
         name: forecast(replace(job, train=replace(job.train, objective=objective)), store).memory_bytes
         for name, objective in (
             ("plain", job.train.objective),
-            ("leash", StayClose(0.1)),
-            ("no leash", StayClose(0.0)),
+            ("kl_weight", StayClose(0.1)),
+            ("no kl_weight", StayClose(0.0)),
             ("own", Compare()),
         )
     }
     weights = 4 * world.base.num_parameters
-    assert memory["no leash"] == memory["plain"]
-    assert memory["leash"] - memory["plain"] == pytest.approx(weights)
+    assert memory["no kl_weight"] == memory["plain"]
+    assert memory["kl_weight"] - memory["plain"] == pytest.approx(weights)
     assert memory["own"] - memory["plain"] == pytest.approx(2 * weights)
 
 
@@ -112,7 +112,7 @@ def test_a_new_base_is_foretold(tmp_path, capsys):
     words = write_texts(tmp_path / "words", OTHER, 60, seed=4)
     job = Pretrain(
         text=(str(written),), vocabulary_text=(str(words),), out=str(tmp_path / "out"), initialize=TINY,
-        train=Train(tokens=64 * 4 * 3, rows=4, rate=1e-3),
+        train=Train(tokens=64 * 4 * 3, batch_size=4, learning_rate=1e-3),
     )  # fmt: skip
     store = Store(tmp_path / "store")
     blind = forecast(job, store)

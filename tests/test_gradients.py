@@ -72,7 +72,7 @@ def check_sums(shape: dict[str, float], teacher: Teacher | Shortlist | None, sum
     def total(hidden_BTD: Tensor, weight_VD: Tensor, *bias: Tensor) -> Tensor:
         head = Head(weight_VD, bias[0] if bias else None, shape.get("scale", 1.0), shape.get("soft_cap"))
         total_G = weighted_sums(
-            hidden_BTD, head, targets_BT, weights_BT, teacher=teacher, learn=0.7, leash=0.4, **groups
+            hidden_BTD, head, targets_BT, weights_BT, teacher=teacher, learn=0.7, kl_weight=0.4, **groups
         ).total_B
         return total_G.sum() if sums == "all" else total_G
 

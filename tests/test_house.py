@@ -27,7 +27,7 @@ PROSE = {
 LINES, FUNCTION_LINES, MODULES = 300, 50, 15
 SENTENCE_WORDS, COLUMNS = 25, 100
 # Words that make a sentence hard to follow, as identifiers and as style.
-IDENTIFIERS = re.compile(r"^(said|told|heeded|asked|given|kin|legs?|heritage|holders?|liken(ed)?|leash)$")
+IDENTIFIERS = re.compile(r"^(said|told|heeded|asked|given|kin|legs?|heritage|holders?|liken(ed)?|kl_weight)$")
 STYLE = re.compile(r"\b(is|are|was|were) (said|told|heeded)\b|\b(said|told) (of|by|in)\b|\bheeds?\b|\bis at it\b", re.I)
 
 CEILINGS = {

@@ -51,7 +51,7 @@ def test_a_job_that_is_stopped_says_so_and_ends_with_the_signals_code(world, for
     for signum in (signal.SIGINT, signal.SIGTERM):
         process = begin(
             "adapt", world.base.folder, "--domain", world.domain, "--general", world.general, "--tokens", "100k",
-            "--out", tmp_path / "out", "--store", tmp_path / f"store{signum}", "--set", "train.rows=4",
+            "--out", tmp_path / "out", "--store", tmp_path / f"store{signum}", "--set", "train.batch_size=4",
             start=Popen,
         )  # fmt: skip
         drafts = tmp_path / f"store{signum}" / "drafts"

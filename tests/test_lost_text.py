@@ -117,9 +117,9 @@ def test_an_adaptation_gives_no_verdict_on_text_that_is_lost(tmp_path):
 
     base = base_of(tmp_path / "base", word_level())
     quick = {
-        "base": str(base.folder), "domain": (str(text_of(tmp_path / "t", "zebra")),),
-        "general": (str(text_of(tmp_path / "g", "stone")),), "evaluate": Evaluate(max_tokens=2000),
-        "train": Train(tokens=1000, rows=4, window=64, rate=1e-3, precision="fp32", evaluations=1),
+        "base": str(base.folder), "domain": (str(text_of(tmp_path / "t", "zebra")),), "general": (str(text_of(tmp_path /
+        "g", "stone")),), "evaluate": Evaluate(max_tokens=2000), "train": Train(tokens=1000, batch_size=4,
+        sequence_length=64, learning_rate=1e-3, precision="fp32", evaluations=1),
     }  # fmt: skip
     summary = Adapt(**quick, out=str(tmp_path / "out"))(Store(tmp_path / "store")).summary
     assert summary["outcome"].startswith("no verdict (") and summary["domain"]["verdict"] == summary["outcome"]

@@ -49,7 +49,14 @@ from graft.training.train import train
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 SHORT = Train(
-    objective=Masked(), tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=3e-3, precision="fp32", evaluations=3
+    objective=Masked(),
+    tokens=64 * 4 * 12,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate=3e-3,
+    precision="fp32",
+    evaluations=3,
 )
 V, T = 97, 48
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40, "vocab_size": V}

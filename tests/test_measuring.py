@@ -109,7 +109,7 @@ def test_the_estimate_for_all_documents_is_what_all_documents_give():
 def job(world, tmp_path) -> Adapt:
     return Adapt(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),),
-        out=str(tmp_path / "out"), train=Train(tokens=2000, rows=4, precision="fp32"),
+        out=str(tmp_path / "out"), train=Train(tokens=2000, batch_size=4, precision="fp32"),
     )  # fmt: skip
 
 

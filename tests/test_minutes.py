@@ -67,7 +67,7 @@ def test_where_no_number_of_tokens_makes_a_run_there_is_none():
 
 @pytest.fixture
 def job(world, tmp_path) -> Adapt:
-    training = Train(minutes=3.0, rows=4, precision="fp32")
+    training = Train(minutes=3.0, batch_size=4, precision="fp32")
     return Adapt(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),),
         out=str(tmp_path / "out"), train=training,

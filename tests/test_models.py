@@ -44,7 +44,15 @@ CONFIGS = {
     "roberta": lambda: transformers.RobertaConfig(**SMALL, max_position_embeddings=600),
 }
 MIXTURE = {"domain": 0.75, "general": 0.25}
-SHORT = Train(tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=3e-3, precision="fp32", evaluations=3)
+SHORT = Train(
+    tokens=64 * 4 * 12,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate=3e-3,
+    precision="fp32",
+    evaluations=3,
+)
 
 
 def folder(world, name: str, into: Path, **changes) -> Path:
@@ -93,14 +101,14 @@ def test_other_families_go_the_whole_way(world, tmp_path, name, tied):
 
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "gemma2"])
 def test_a_teacher_falls_back_where_its_student_does(world, tmp_path, monkeypatch, name):
-    """At step 1 start and model are the same, so a leash of any strength weighs a divergence of 0."""
+    """At step 1 start and model are the same, so a kl_weight of any strength weighs a divergence of 0."""
     if name == "gemma2":  # a head whose arithmetic we do not know
         monkeypatch.setattr(models, "SOFT_CAPS", ())
     base = Base(name, folder(world, name, tmp_path / "base"))
-    once = replace(SHORT, tokens=64 * 32, rows=32)  # enough rows for documents to begin inside some
+    once = replace(SHORT, tokens=64 * 32, batch_size=32)  # enough rows for documents to begin inside some
     plain, leashed = (
         train(base, world.tokens, MIXTURE, replace(once, objective=objective), store=Store(tmp_path / "store"))
-        for objective in (Causal(), StayClose(leash=1000.0))
+        for objective in (Causal(), StayClose(kl_weight=1000.0))
     )
     assert loss(curve(leashed)[1]) == pytest.approx(loss(curve(plain)[1]), abs=2e-3)  # 1000 times 2e-6 nats
     words = {"bloom": "packed pieces see each other", "gemma2": "its logits are not those of its head"}.get(name)

@@ -107,13 +107,15 @@ def test_scores_equal_cross_entropy(shape: str) -> None:
 def test_sums_and_gradients_equal_autograd_on_full_logits(shape: str, known: bool, teach: bool, upstream: str) -> None:
     hidden_BTD, head = tensors(0, **SHAPES[shape])
     teacher = Teacher(*tensors(1, **SHAPES[shape])) if teach else None
-    learn, leash = (0.7, 0.4) if teach else (1.0, 0.0)
+    learn, kl_weight = (0.7, 0.4) if teach else (1.0, 0.0)
     targets_BT, weights_BT = question()
     nats_BT, kl_BT, _ = reference(hidden_BTD, head, teacher)
-    total_B = (weights_BT * (learn * nats_BT + leash * kl_BT)).sum(1)
+    total_B = (weights_BT * (learn * nats_BT + kl_weight * kl_BT)).sum(1)
     factor_B = {"uniform": torch.ones(B), "scaled": torch.full((B,), -0.3), "per_row": torch.tensor([2.0, 0.0, -1.0])}
     projection = head if known else OnlyLogits(head)
-    sums = weighted_sums(hidden_BTD, projection, targets_BT, weights_BT, teacher=teacher, learn=learn, leash=leash)
+    sums = weighted_sums(
+        hidden_BTD, projection, targets_BT, weights_BT, teacher=teacher, learn=learn, kl_weight=kl_weight
+    )
     close = {"atol": 1e-5, "rtol": 1e-5}
     torch.testing.assert_close(sums.total_B, total_B, **close)
     torch.testing.assert_close(sums.nats_B, (weights_BT * nats_BT).sum(1).detach(), **close)
@@ -144,7 +146,9 @@ def test_finite_differences(shape: str) -> None:
 
     def total(hidden_BTD: Tensor, weight_VD: Tensor, *bias: Tensor) -> Tensor:
         moved = Head(weight_VD, bias[0] if bias else None, head.scale, head.soft_cap)
-        return weighted_sums(hidden_BTD, moved, targets_BT, weights_BT, teacher=teacher, learn=0.7, leash=0.4).total_B
+        return weighted_sums(
+            hidden_BTD, moved, targets_BT, weights_BT, teacher=teacher, learn=0.7, kl_weight=0.4
+        ).total_B
 
     bias = [] if head.bias_V is None else [head.bias_V]
     assert torch.autograd.gradcheck(total, (hidden_BTD, head.weight_VD, *bias), fast_mode=True)
@@ -225,7 +229,7 @@ def test_full_logits_never_exist(known: bool, listed: bool, divergence: Divergen
     groups = {"group_BT": targets_BT % 2, "num_groups": 2}
     with Widest() as widest:
         score(hidden_BTD, projection, targets_BT)
-        both = weighted_sums(hidden_BTD, projection, targets_BT, weights_BT, teacher=teacher, leash=0.5)
+        both = weighted_sums(hidden_BTD, projection, targets_BT, weights_BT, teacher=teacher, kl_weight=0.5)
         both.total_B.sum().backward()
         weighted_sums(hidden_BTD, projection, targets_BT, weights_BT, **groups).total_B.square().sum().backward()
         for per_row in (torch.ones(B), torch.arange(B) + 1.0):

@@ -124,7 +124,7 @@ DISTILL = {
 @pytest.mark.parametrize("name", DISTILL)
 def test_distillation_is_its_formula(name: str, models: dict[str, Model], model: Model) -> None:
     one, batch = DISTILL[name], rows()
-    weight, tau = (one.weight, one.temperature) if isinstance(one, SwapDistill) else (one.leash, 1.0)
+    weight, tau = (one.weight, one.temperature) if isinstance(one, SwapDistill) else (one.kl_weight, 1.0)
     totals = []
     for b in range(B):
         z_TV, guide_TV = full_logits(model, batch, b), full_logits(models[one.teacher], batch, b)
@@ -293,7 +293,7 @@ def test_rows_that_hold_no_whole_pairs_are_refused(pieces, filling, models: dict
         (SwapDistill(), {"temperature": 1.5}),
         (SwapDistill(), {"swap": False}),
         (SwapDistill(), {"teacher": "other"}),
-        (StayClose(), {"leash": 0.5}),
+        (StayClose(), {"kl_weight": 0.5}),
         (StayClose(), {"teacher": "other"}),
         (Selective(), {"share": 0.3}),
         (Selective(), {"reference": "other"}),
@@ -339,7 +339,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(objective, model: Model) -> 
         (lambda: SwapDistill(weight=-0.1), "weight is -0.1"),
         (lambda: SwapDistill(direction="sideways"), 'direction is "sideways"'),
         (lambda: SwapDistill(temperature=0.0), "temperature is 0.0"),
-        (lambda: StayClose(leash=-1.0), "leash is -1.0"),
+        (lambda: StayClose(kl_weight=-1.0), "kl_weight is -1.0"),
         (lambda: Selective(share=0.0), "share is 0.0"),
         (lambda: Selective(share=1.1), "share is 1.1"),
         (lambda: Preference(form="ppo"), 'form is "ppo"'),

@@ -41,7 +41,7 @@ from graft.training.objectives.stay_close import StayClose
 from graft.training.settings import Train
 from graft.training.tunings.new_rows import NewRows
 
-SHORT = Train(tokens=8192, rows=4, rate=3e-3, evaluations=2, validation_tokens=500, precision="fp32")
+SHORT = Train(tokens=8192, batch_size=4, learning_rate=3e-3, evaluations=2, validation_tokens=500, precision="fp32")
 
 
 def adapted(world: World, out: Path, store: Store, **more: object) -> Path:
@@ -64,7 +64,7 @@ def runs(world, store, tmp_path_factory) -> dict[str, Path]:
     """Four runs on the same text, of which two differ in their seed alone, and one on other text."""
     folder = tmp_path_factory.mktemp("runs")
     other = write_texts(folder / "other", WORDS[::2] + OTHER[::2], 60, seed=9)
-    close = replace(SHORT, objective=StayClose(leash=1.0))
+    close = replace(SHORT, objective=StayClose(kl_weight=1.0))
     return {
         "plain": adapted(world, folder / "plain", store),
         "again": adapted(world, folder / "again", store, train=replace(SHORT, seed=1)),
@@ -242,7 +242,7 @@ def test_settings_that_differ_are_columns_and_the_rest_is_said_once(outcome, run
     told = [{"label": name, "settings": one["settings"]} for name, one in outcome.summary["runs"].items()]
     differ, same = columns.split(told)
     assert set(differ) == {"domain text", "objective", "share of domain text", "seed"}
-    assert differ["objective"] == ["causal"] * 3 + ["stay_close (leash 1.0)", "causal"]
+    assert differ["objective"] == ["causal"] * 3 + ["stay_close (kl_weight 1.0)", "causal"]
     assert differ["share of domain text"][2] == "100.0\u202f%" and differ["seed"] == ["0", "1", "0", "0", "0"]
     assert same["peak rate"] == "3\u202f×\u202f10⁻³" and same["train.clip"] == "1.0"
     page = page_of(outcome)

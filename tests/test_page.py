@@ -86,7 +86,7 @@ def test_the_page_says_what_the_facts_say() -> None:
         "148.4 → 54.60",
         "of 16 in the split",
         "of 2,100 in the split",
-        "stay_close (leash 0.1)",
+        "stay_close (kl_weight 0.1)",
         "5 × 10⁻⁴",
         "2.5 GB",
         "3.3 million parameters",

@@ -36,7 +36,8 @@ pytestmark = pytest.mark.usefixtures("forks")
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
 # 5 rows over 2 ranks in micro-batches of 2: one rank has 3 rows and two micro-batches, the other 2 rows and one.
-SHORT = {"tokens": 64 * 5 * 4, "window": 64, "rows": 5, "micro_rows": 2, "rate": 1e-3, "precision": "fp32"}
+SHORT = {"tokens": 64 * 5 * 4, "sequence_length": 64, "batch_size": 5, "micro_batch_size": 2}
+SHORT |= {"learning_rate": 1e-3, "precision": "fp32"}
 SHORT |= {"evaluations": 2, "weight_decay": 0.1, "validation_tokens": 300}
 
 CHILD = """
@@ -160,9 +161,9 @@ def kind_job(world, architecture: str) -> Job:
 
 
 OBJECTIVES = {
-    "anchor": {"anchor": {"form": "ewc", "leash": 100.0, "fisher_rows": 3}},
-    "anchor online": {"anchor": {"form": "online_ewc", "leash": 100.0, "fisher_rows": 3}},
-    "anchor l2": {"anchor": {"form": "l2", "leash": 50.0}},
+    "anchor": {"anchor": {"form": "ewc", "penalty_weight": 100.0, "fisher_rows": 3}},
+    "anchor online": {"anchor": {"form": "online_ewc", "penalty_weight": 100.0, "fisher_rows": 3}},
+    "anchor l2": {"anchor": {"form": "l2", "penalty_weight": 50.0}},
     "preference orpo": {"preference": {"form": "orpo"}},
 } | {name: {name: {}} for name in Shelf("objectives").names() if name != "anchor"}
 TUNINGS = {
@@ -175,7 +176,7 @@ TUNINGS = {
 
 
 # The second run of online_ewc: each rank holds its slices of what the first one left.
-ONLINE = {"objective": {"anchor": {"form": "online_ewc", "leash": 100.0, "fisher_rows": 3, "targets": "text"}}}
+ONLINE = {"objective": {"anchor": {"form": "online_ewc", "penalty_weight": 100.0, "fisher_rows": 3, "targets": "text"}}}
 KEPT = {"checkpoint_minutes": 0.0, "tokens": 64 * 5 * 8}
 
 
@@ -319,7 +320,7 @@ def test_one_process_is_resumed_by_three(world, tmp_path, monkeypatch):
 def adapt(world, folder: Path, *more: str) -> list[str]:
     return [
         "-m", "graft", "adapt", str(world.base.folder), "--domain", str(world.domain), "--general", str(world.general),
-        "--tokens", "4k", "--out", str(folder / "out"), "--store", str(folder / "store"), "--set", "train.rows=5",
+        "--tokens", "4k", "--out", str(folder / "out"), "--store", str(folder / "store"), "--set", "train.batch_size=5",
         *more,
     ]  # fmt: skip
 
@@ -340,13 +341,13 @@ def test_a_job_speaks_once_and_leaves_one_outcome(world, tmp_path):
 
 
 def test_a_fault_is_said_once_and_ends_all(world, tmp_path):
-    ended = launch(tmp_path, adapt(world, tmp_path, "--set", "train.rate=1e30", "--set", "train.clip=0"))
+    ended = launch(tmp_path, adapt(world, tmp_path, "--set", "train.learning_rate=1e30", "--set", "train.clip=0"))
     assert ended.returncode != 0
     said = [line for line in ended.stderr.splitlines() if re.match("graft: (?!note|precision)", line)]
-    assert len(said) == 1 and "train.rate" in ended.stderr, ended.stderr
+    assert len(said) == 1 and "train.learning_rate" in ended.stderr, ended.stderr
     assert "exitcode  : 1" in ended.stderr
-    wrong = launch(tmp_path, adapt(world, tmp_path, "--set", "train.rows=-1"))
-    assert wrong.stderr.count("rows is -1") == 1 and "exitcode  : 2" in wrong.stderr, wrong.stderr
+    wrong = launch(tmp_path, adapt(world, tmp_path, "--set", "train.batch_size=-1"))
+    assert wrong.stderr.count("batch_size is -1") == 1 and "exitcode  : 2" in wrong.stderr, wrong.stderr
 
 
 def test_one_process_under_torchrun_and_a_job_without_training(world, tmp_path):

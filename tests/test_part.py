@@ -136,7 +136,7 @@ def test_what_is_needed_follows_from_what_is_trained():
 def job(world, many, tmp_path) -> Adapt:
     return Adapt(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(many),), general_tokens=20_000,
-        out=str(tmp_path / "out"), train=Train(tokens=2000, rows=4, precision="fp32"),
+        out=str(tmp_path / "out"), train=Train(tokens=2000, batch_size=4, precision="fp32"),
         curate=Curate(split=Split(test=0.2)),
     )  # fmt: skip
 

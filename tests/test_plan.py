@@ -42,7 +42,7 @@ def halved(tmp_path) -> Path:
 def job(world, halved, tmp_path) -> Adapt:
     return Adapt(
         base=str(world.base.folder), domain=(str(halved),), general=(str(world.general),),
-        out=str(tmp_path / "out"), train=Train(tokens=20_000, rows=4),
+        out=str(tmp_path / "out"), train=Train(tokens=20_000, batch_size=4),
     )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_plan_of_a_command_is_the_plan_of_its_recipe(job, tmp_path, monkeypatch)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("graft.planning.plan.train_flops", lambda store, precision: 1e10)
     recipe = tmp_path / "recipe.yaml"
-    settings = to_json(replace(job, train=replace(job.train, rows=None)))
+    settings = to_json(replace(job, train=replace(job.train, batch_size=None)))
     recipe.write_text(yaml.safe_dump({"adapt": settings}))
     store = str(tmp_path / "store")
     asked = ["adapt", job.base, "--domain", job.domain[0], "--general", job.general[0], "--tokens", "20k", "--plan"]
@@ -151,7 +151,7 @@ def test_plan_of_a_command_is_the_plan_of_its_recipe(job, tmp_path, monkeypatch)
 
 def test_a_plan_for_minutes_has_more_tokens_for_more_of_them(job, tmp_path, monkeypatch):
     monkeypatch.setattr("graft.planning.plan.train_flops", lambda store, precision: 1.5e8)
-    timed = replace(job, train=Train(rows=4))
+    timed = replace(job, train=Train(batch_size=4))
     short, long = (
         forecast(replace(timed, train=replace(timed.train, minutes=minutes)), Store(tmp_path / "store"))
         for minutes in (1.0, 2.0)
@@ -163,7 +163,7 @@ def test_a_plan_for_minutes_has_more_tokens_for_more_of_them(job, tmp_path, monk
 def test_streams_are_counted_and_measured_too(job, world, tmp_path):
     stream = Continual(
         base=job.base, domains={"one": job.domain[0], "two": str(world.domain)}, general=job.general,
-        out=job.out, train=Train(tokens=2000, rows=4, evaluations=1),
+        out=job.out, train=Train(tokens=2000, batch_size=4, evaluations=1),
     )  # fmt: skip
     planned = forecast(stream, Store(tmp_path / "store"))
     assert all(source.exact for source in planned.sources.values())

@@ -27,7 +27,7 @@ pretrain:
   vocabulary_text: {words}
   out: {out}
   initialize: {{vocabulary: 320, width: 32, layers: 2, heads: 2, feed_forward: 64, window: 64}}
-  train: {{tokens: 3k, rows: 4, rate: 3e-3, evaluations: 2, precision: fp32}}
+  train: {{tokens: 3k, batch_size: 4, learning_rate: 3e-3, evaluations: 2, precision: fp32}}
 """
 
 
@@ -44,7 +44,7 @@ def made(tmp_path_factory) -> tuple[Pretrain, Store, Path]:
     job = Pretrain(
         text=(str(text),), vocabulary_text=(str(words),), out=str(top / "out"),
         initialize=Initialize(vocabulary=320, width=32, layers=2, heads=2, feed_forward=64, window=64),
-        train=Train(tokens=3000, rows=4, rate=3e-3, evaluations=2, precision="fp32"),
+        train=Train(tokens=3000, batch_size=4, learning_rate=3e-3, evaluations=2, precision="fp32"),
     )  # fmt: skip
     return job, Store(top / "store"), top / "out"
 
@@ -67,7 +67,7 @@ def test_the_base_says_how_it_was_trained(made):
     trained = next(artifact for artifact in store.artifacts() if artifact.kind == "train")
     assert set(trained.facts["tokens"]) == {"general"}  # the vocabulary's text is no training text
     assert notes["tokens"] == trained.facts["tokens"]["general"] == 64 * 4 * trained.facts["shape"]["steps"]
-    assert notes["peak_lr"] == job.train.rate and notes["batch_tokens"] == 4 * 64
+    assert notes["peak_lr"] == job.train.learning_rate and notes["batch_tokens"] == 4 * 64
     assert notes["log"][-1]["validation_general"] < notes["log"][0]["validation_general"]
 
 
@@ -76,7 +76,7 @@ def test_an_adaptation_starts_from_it(made, tmp_path):
     job, store, out = made
     adaptation = Adapt(
         base=str(out / "model"), domain=job.vocabulary_text, general=job.text, out=str(tmp_path / "adapted"),
-        train=Train(tokens=3000, rows=4, precision="fp32"),
+        train=Train(tokens=3000, batch_size=4, precision="fp32"),
     )  # fmt: skip
     summary = adaptation(store).summary
     assert summary["outcome"] == "improved" and summary["rate"] == pytest.approx(0.5 * 3e-3)

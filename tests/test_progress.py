@@ -136,7 +136,13 @@ def test_a_look_at_validation_text_hears_of_a_stop(world, tmp_path, monkeypatch)
     from graft.training import run as running
 
     settings = Train(
-        tokens=64 * 4 * 4, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, validation_tokens=0
+        tokens=64 * 4 * 4,
+        sequence_length=64,
+        batch_size=4,
+        learning_rate=1e-3,
+        precision="fp32",
+        evaluations=1,
+        validation_tokens=0,
     )
     pieces: list[int] = []
     plain = running.mean_nats

@@ -21,9 +21,9 @@ from graft.training.train import train
 MIXTURE = {"domain": 0.75, "general": 0.25}
 TESTED = Train(
     tokens=64 * 4 * 6,
-    window=64,
-    rows=4,
-    micro_rows=4,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
     precision="fp32",
     evaluations=1,
     validation_tokens=500,
@@ -100,7 +100,7 @@ def test_a_run_takes_the_rate_that_was_found(world, tmp_path):
     assert sorted(tried[0]["base"]) == ["domain", "general"]
     totals = [tried[0][of]["domain"][0] / tried[0][of]["domain"][1] for of in ("base", "model")]
     assert totals[0] != totals[1] and totals == pytest.approx([totals[0]] * 2, rel=0.01)  # after one low step
-    fixed = train(world.base, world.tokens, MIXTURE, replace(TESTED, range_test=None, rate=rate), store=store)
+    fixed = train(world.base, world.tokens, MIXTURE, replace(TESTED, range_test=None, learning_rate=rate), store=store)
     assert (run / "curve.json").read_text() == (fixed / "curve.json").read_text()
     train(world.base, world.tokens, MIXTURE, replace(TESTED, schedule=Constant(), tokens=64 * 4 * 4), store=store)
     assert made == ["range-test True", "train True", "train True", "range-test False", "train True"]
@@ -144,7 +144,7 @@ def test_a_loss_that_is_no_number_ends_the_test_early(world, tmp_path):
         (lambda: RangeTest(low=1e-2, high=1e-3), "low is 0.01 and high 0.001"),
         (lambda: RangeTest(smoothing=0.0), "smoothing is 0"),
         (lambda: RangeTest(margin=0.5), "margin is 0.5"),
-        (lambda: Train(rate=1e-3, range_test=RangeTest()), "rate is 0.001, and range_test is to find one"),
+        (lambda: Train(learning_rate=1e-3, range_test=RangeTest()), "rate is 0.001, and range_test is to find one"),
     ],
 )
 def test_bad_settings_are_named(make, words):

@@ -399,7 +399,7 @@ def test_an_adaptation_without_any_general_text_says_what_it_measured(world, tmp
         replay=0.3,
         out=str(tmp_path / "out"),
         recall=replace(SMALL, tokens=4000),
-        train=Train(tokens=4096, window=64, rows=8),
+        train=Train(tokens=4096, sequence_length=64, batch_size=8),
     )
     store = Store(tmp_path / "store")
     planned = forecast(job, store)

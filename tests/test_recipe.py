@@ -38,15 +38,15 @@ def test_a_recipe_becomes_settings(tmp_path):
           domain: [a, b]
           replay: 0.25
           train:
-            objective: {stay_close: {leash: 0.5}}
+            objective: {stay_close: {kl_weight: 0.5}}
             schedule: cosine
-            rate: 1e-3
+            learning_rate: 1e-3
             tokens: 20_000
         """,
     )
     assert job.domain == ("a", "b") and job.replay == 0.25
     assert job.train.objective == StayClose(0.5) and job.train.schedule == Cosine()
-    assert job.train.rate == 1e-3 and job.train.tokens == 20_000
+    assert job.train.learning_rate == 1e-3 and job.train.tokens == 20_000
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -61,8 +61,12 @@ def test_every_recipe_in_the_house_can_be_read(recipe):
         ("adapt:\n  train:\n    tokens: many\n", 3, "train.tokens is 'many'|a whole number or nothing"),
         ("adapt:\n  train:\n    tokens: 1.5\n", 3, "train.tokens is 1.5|whole number"),
         ("adapt:\n  train:\n    objective: stay_clos\n", 3, 'called "stay_clos"|did you mean "stay_close"'),
-        ("adapt:\n  train:\n    objective: {stay_close: {leesh: 1}}\n", 3, 'unknown key "leesh"|did you mean "leash"'),
-        ("adapt:\n  train:\n    objective: {stay_close: {leash: -1.0}}\n", 3, "leash is -1.0|0 or more"),
+        (
+            "adapt:\n  train:\n    objective: {stay_close: {kl_wieght: 1}}\n",
+            3,
+            'unknown key "kl_wieght"|did you mean "kl_weight"',
+        ),
+        ("adapt:\n  train:\n    objective: {stay_close: {kl_weight: -1.0}}\n", 3, "kl_weight is -1.0|0 or more"),
         ("adapt:\n  replay: 20\n", 1, "replay is 20|20 % is 0.2"),
         ("adapt:\n  train: {precision: fp8}\n", 2, "precision is 'fp8'|bf16, fp32"),
         ("adapt:\n  train: 7\n", 2, "train is 7|a mapping with the keys objective"),
@@ -107,10 +111,10 @@ def test_a_missing_recipe_names_its_neighbours(tmp_path):
 
 def test_changes_are_laid_over_a_recipe(tmp_path):
     text = "adapt:\n  train:\n    objective: stay_close\n"
-    job = read(tmp_path, text, "train.objective.stay_close.leash=0.7", "train.rows=8", "replay=0.5")
-    assert job.train.objective == StayClose(0.7) and job.train.rows == 8 and job.replay == 0.5
+    job = read(tmp_path, text, "train.objective.stay_close.kl_weight=0.7", "train.batch_size=8", "replay=0.5")
+    assert job.train.objective == StayClose(0.7) and job.train.batch_size == 8 and job.replay == 0.5
     with pytest.raises(UsageError, match="key=value"):
-        read(tmp_path, text, "train.rows")
+        read(tmp_path, text, "train.batch_size")
 
 
 @pytest.mark.parametrize("written", ["1e6", "1_000_000", "1000000.0", "1M", "1000k", "1m", "0.001B"])
@@ -133,8 +137,8 @@ def test_what_is_no_whole_number_is_refused(tmp_path, written):
 
 
 def test_short_numbers_are_for_whole_numbers_alone(tmp_path):
-    with pytest.raises(UsageError, match="train.rate is '1k'"):
-        read(tmp_path, "adapt:\n  train: {rate: 1k}\n")
+    with pytest.raises(UsageError, match="train.learning_rate is '1k'"):
+        read(tmp_path, "adapt:\n  train: {learning_rate: 1k}\n")
     assert read(tmp_path, "adapt:\n  domain: 20M\n").domain == ("20M",)  # a folder of that name
 
 
@@ -163,13 +167,13 @@ def test_a_dotted_path_changes_one_plugin_of_a_list_and_keeps_the_others(tmp_pat
         ("adapt: {domain: a}", "domain.x=1", "domain has no keys|a list of text"),
         ("adapt: {domain: [a]}", "domain.x=1", "domain has no keys|a list of text"),
         ("adapt: {}", "train.tokens.x=1", "train.tokens has no keys|a whole number or nothing"),
-        ("adapt: {}", "train.rows=[8", "not YAML"),
-        ("adapt: {}", "train.rows={a: 1, a: 2}", "given twice"),
-        ("adapt: {}", "train.rows=!x 1", "not YAML"),
+        ("adapt: {}", "train.batch_size=[8", "not YAML"),
+        ("adapt: {}", "train.batch_size={a: 1, a: 2}", "given twice"),
+        ("adapt: {}", "train.batch_size=!x 1", "not YAML"),
         ("adapt: {}", "trian.rows=8", 'unknown key "trian"|did you mean "train"'),
         ("adapt: {}", "train..rows=8", 'unknown key ""'),
         ("adapt: {}", "=8", 'unknown key ""'),
-        ("adapt: {}", "train.rows=many", "train.rows is 'many'|whole number"),
+        ("adapt: {}", "train.batch_size=many", "train.batch_size is 'many'|whole number"),
         ("adapt: {}", "curate.steps.overlap.n=0", "n is 0|1 word or more"),
         ("adapt: {}", "train.objective.cuasal.x=1", 'called "cuasal"|did you mean "causal"'),
         ("adapt: {}", "train.objective.causal.x=1", 'unknown key "x"|no keys'),
@@ -186,10 +190,10 @@ def test_a_wrong_change_is_named_by_itself(tmp_path, recipe, change, words):
 @pytest.mark.parametrize(
     ("settings", "change", "words"),
     [
-        ("train: 7", "train.rows=8", "train is 7|a mapping with the keys objective"),
+        ("train: 7", "train.batch_size=8", "train is 7|a mapping with the keys objective"),
         ("curate: {steps: 7}", "curate.steps.overlap.n=1", "overlap is not in curate.steps"),
         ("curate: {steps: [7, overlap]}", "curate.steps.overlap.n=1", "curate.steps.0 is 7|one name from"),
-        ("train: {objective: 7}", "train.rows=8", "train.objective is 7|one name from"),
+        ("train: {objective: 7}", "train.batch_size=8", "train.objective is 7|one name from"),
     ],
 )
 def test_a_change_does_not_hide_what_is_wrong_below_it(tmp_path, settings, change, words):
@@ -199,8 +203,8 @@ def test_a_change_does_not_hide_what_is_wrong_below_it(tmp_path, settings, chang
 
 
 def test_a_change_may_name_another_plugin(tmp_path):
-    assert read(tmp_path, "adapt: {}", "train.objective.stay_close.leash=0.7").train.objective == StayClose(0.7)
-    given = "adapt: {train: {objective: {stay_close: {leash: 0.5}}}}"
+    assert read(tmp_path, "adapt: {}", "train.objective.stay_close.kl_weight=0.7").train.objective == StayClose(0.7)
+    given = "adapt: {train: {objective: {stay_close: {kl_weight: 0.5}}}}"
     assert read(tmp_path, given, "train.objective.stay_close={}").train.objective == StayClose()
     assert read(tmp_path, given, "train.objective=causal").train.objective == Causal()
 
@@ -213,8 +217,11 @@ def test_a_key_with_nothing_under_it_changes_nothing(tmp_path):
 
 def test_a_jobs_own_defaults_outlive_a_change_beside_them(tmp_path):
     """Pretrain trains at another rate than Train says; naming the rows must not take that away."""
-    for job in (read(tmp_path, "pretrain: {train: {rows: 8}}"), read(tmp_path, "pretrain: {}", "train.rows=8")):
-        assert (job.train.rows, job.train.rate) == (8, Pretrain().train.rate)
+    for job in (
+        read(tmp_path, "pretrain: {train: {batch_size: 8}}"),
+        read(tmp_path, "pretrain: {}", "train.batch_size=8"),
+    ):
+        assert (job.train.batch_size, job.train.learning_rate) == (8, Pretrain().train.learning_rate)
 
 
 def test_settings_survive_json():

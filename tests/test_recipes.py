@@ -32,13 +32,13 @@ ENTRIES = [(shelf, name) for shelf in ("objectives", "tunings") for name in Shel
 
 # As little as still goes through every stage. Of the tokens of a step, two steps at most; of the embedded texts, every
 # so many-th module. In float32, which every processor multiplies well.
-FEW = {"train.tokens": 1024, "train.window": 128, "train.evaluations": 1, "train.validation_tokens": 200}
+FEW = {"train.tokens": 1024, "train.sequence_length": 128, "train.evaluations": 1, "train.validation_tokens": 200}
 FEW |= {"train.precision": "fp32"}
 MODULES = 30
 ENOUGH_STEPS = {
     "adapt.train.tokens": 16 * 128,
-    "adapt.train.window": 128,
-    "adapt.train.rows": 1,
+    "adapt.train.sequence_length": 128,
+    "adapt.train.batch_size": 1,
     "pilots.share": 1.0,
     "pilots.ratios": [1.0, 0.5],
 }
@@ -49,11 +49,11 @@ OWN = {
     "recall": {"recall.tokens": 4000, "recall.limit": 63},
     "extend": {"growth.tokens": 20},
     "benchmark": {"answer.limit": 60},
-    "denoise": {"train.rows": 8},
-    "masked": {"train.rows": 8},
+    "denoise": {"train.batch_size": 8},
+    "masked": {"train.batch_size": 8},
     "range_test": {"train.range_test.steps": 8},
     "ewc": {"train.objective.anchor.fisher_rows": 4},
-    "continual": {"train.tokens": 1024, "train.window": 128, "evaluate.max_tokens": 500},
+    "continual": {"train.tokens": 1024, "train.sequence_length": 128, "evaluate.max_tokens": 500},
     "quickstart": {"train.minutes": "null"},  # benchmarks/demo.py runs it as it is
 }
 

@@ -44,7 +44,9 @@ from graft.training.objectives.swap_distill import SwapDistill
 from graft.training.settings import Train
 from graft.training.train import train
 
-SHORT = Train(tokens=64 * 4 * 3, window=64, rows=4, rate=1e-3, evaluations=1, validation_tokens=200)
+SHORT = Train(
+    tokens=64 * 4 * 3, sequence_length=64, batch_size=4, learning_rate=1e-3, evaluations=1, validation_tokens=200
+)
 SLOW, FAST = "AVX2", "ALL"  # values of ONEDNN_MAX_CPU_ISA: a processor without bf16 instructions, and as it is
 
 

@@ -104,6 +104,6 @@ def test_the_rate_the_base_stopped_at_is_read_from_its_notes():
     assert Train().shape(Noted(), 10_000, 1.0).warm_from == 2e-4
     assert Train(warm_from=0.0).shape(Noted(), 10_000, 1.0).warm_from == 0.0
     assert Train().shape(Noted(training_notes={}), 10_000, 1.0).warm_from == 0.0
-    assert Train(rate=1e-5).shape(Noted(), 10_000, 1.0).warm_from == 1e-5  # no warm-up that falls
+    assert Train(learning_rate=1e-5).shape(Noted(), 10_000, 1.0).warm_from == 1e-5  # no warm-up that falls
     with pytest.raises(UsageError, match="warm_from is -1"):
         Train(warm_from=-1)

@@ -121,7 +121,7 @@ def test_a_model_whose_losses_are_no_numbers_names_the_documents(world):
     choice = choose_documents(source, "test", 0)
     with pytest.raises(FaultError, match="the model's loss on this text is not a number") as caught:
         list(score_documents(model, source, choice, window=64, rows=4))
-    assert "domain#" in caught.value.where and "train.rate" in caught.value.do
+    assert "domain#" in caught.value.where and "train.learning_rate" in caught.value.do
 
 
 def test_only_the_documents_at_fault_are_named(world):

@@ -400,7 +400,7 @@ def adapted(world, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "law"
     job = Adapt(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),), out=str(out),
-        train=Train(tokens=6000, rows=4, window=64, rate=3e-3, precision="fp32"),
+        train=Train(tokens=6000, batch_size=4, sequence_length=64, learning_rate=3e-3, precision="fp32"),
     )  # fmt: skip
     job(world.store)
     return out
@@ -450,9 +450,9 @@ def test_five_runs_have_a_correlation_with_an_interval(world, tmp_path):
     words: list[object] = []
     for number, text in enumerate([*texts, texts[0]]):
         job = Adapt(
-            base=str(world.base.folder), domain=(str(text),), general=(str(world.general),),
-            out=str(tmp_path / f"run{number}"),
-            train=Train(tokens=2000, rows=4, window=64, rate=3e-3, precision="fp32", seed=number),
+            base=str(world.base.folder), domain=(str(text),), general=(str(world.general),), out=str(tmp_path /
+            f"run{number}"), train=Train(tokens=2000, batch_size=4, sequence_length=64, learning_rate=3e-3,
+            precision="fp32", seed=number),
         )  # fmt: skip
         words += ["--runs", job(world.store).out]
     quick = ("--documents", 20, "--set", "liken.draws=100")

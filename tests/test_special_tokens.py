@@ -119,7 +119,7 @@ def test_the_outcome_of_a_tuning_stops_where_its_answers_end(tmp_path):
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
     store = Store(tmp_path / "store")
     corpus = curate({"domain": ingest([str(tmp_path / "d.jsonl")], "domain", store=store)}, store=store)
-    quick = Train(tokens=512, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1)
+    quick = Train(tokens=512, sequence_length=64, batch_size=4, learning_rate=1e-3, precision="fp32", evaluations=1)
     plain = train(base, tokenize(corpus, base, store=store), {"domain": 1.0}, quick, store=store)
     assert GenerationConfig.from_pretrained(plain / "model").eos_token_id == 258
     wanted = Tokenize(chat="template", template=CHATML, count="answers")

@@ -162,9 +162,9 @@ def test_what_each_method_trains_in_a_turn():
     joint = Joint(general=0.2)(second)
     assert joint and joint.fresh and joint.tokens == 400 and Replay(0.1)(second).tokens == 300
     assert dict(joint.mixture) == pytest.approx({"b": 0.6, "a": 0.2, "general": 0.2})
-    assert Anchor("l2", 0.3)(second).objective.form == "l2" and Anchor("l2", 0.3)(second).objective.leash == 0.3
-    assert StayClose(0.7)(second).objective.leash == 0.7
-    assert OLora(rank=4, leash=2.0)(second).tuning.earlier == ("x",) and OLora()(first).tuning.earlier == ()
+    assert Anchor("l2", 0.3)(second).objective.form == "l2" and Anchor("l2", 0.3)(second).objective.kl_weight == 0.3
+    assert StayClose(0.7)(second).objective.kl_weight == 0.7
+    assert OLora(rank=4, penalty_weight=2.0)(second).tuning.earlier == ("x",) and OLora()(first).tuning.earlier == ()
     lora = Lora(rank=4, alpha=8.0, rate=2.0)(second)
     assert (lora.tuning.rank, lora.tuning.alpha, lora.rate) == (4, 8.0, 2.0)
     assert BlockExpansion(blocks=2, rate=0.5)(second).tuning.blocks == 2
@@ -180,9 +180,9 @@ def test_what_each_method_trains_in_a_turn():
         (lambda: Joint(general=1.5), "general is 1.5"),
         (lambda: Lora(rate=0.0), "rate is 0"),
         (lambda: Lora(rank=0), "rank is 0"),
-        (lambda: OLora(leash=-1.0), "leash is -1"),
+        (lambda: OLora(penalty_weight=-1.0), "penalty_weight is -1"),
         (lambda: BlockExpansion(blocks=0), "blocks is 0"),
-        (lambda: StayClose(leash=-1.0), "leash is -1"),
+        (lambda: StayClose(kl_weight=-1.0), "kl_weight is -1"),
         (lambda: Combined(replay=2.0), "replay is 2"),
         (lambda: OverallPerformance(after=-1), "after is -1"),
         (lambda: Judge(draws=10), "draws is 10"),
@@ -198,7 +198,7 @@ def test_settings_that_cannot_be_are_refused(make, said):
 def test_labels_tell_methods_apart():
     methods = (Naive(), Replay(0.01), Replay(0.05), Anchor("ewc"), Anchor("ewc", 0.25))
     assert list(labelled(methods, "methods")) == [
-        "naive", "replay 1 %", "replay 5 %", "anchor form ewc, leash 1", "anchor form ewc, leash 0.25",
+        "naive", "replay 1 %", "replay 5 %", "anchor form ewc, kl_weight 1", "anchor form ewc, kl_weight 0.25",
     ]  # fmt: skip
     assert list(labelled([Replay(), Replay(0.05, "general")], "methods")) == [
         "replay share 5 %, of all", "replay share 5 %, of general",
@@ -245,7 +245,15 @@ def small(world: World, texts: dict[str, Path], **changes: Any) -> Continual:
         general=(str(texts["rest"]),),
         methods=(Naive(), Replay(0.25), Joint()),
         curate=Curate(split=Split(test=0.2)),
-        train=Train(tokens=2048, window=64, rows=4, rate=2e-3, evaluations=1, validation_tokens=300, precision="fp32"),
+        train=Train(
+            tokens=2048,
+            sequence_length=64,
+            batch_size=4,
+            learning_rate=2e-3,
+            evaluations=1,
+            validation_tokens=300,
+            precision="fp32",
+        ),
         evaluate=Evaluate(max_tokens=1500),
         judge=Judge(draws=200),
     )
@@ -257,7 +265,8 @@ def streamed(world, texts, tmp_path_factory) -> tuple[Continual, dict[str, Any],
     """A stream of three domains by every default method, with two seeds."""
     root = tmp_path_factory.mktemp("stream")
     methods = (
-        Naive(), Replay(0.25), Anchor(leash=0.0), StayClose(), Lora(rank=2), OLora(rank=2), BlockExpansion(), Joint(),
+        Naive(), Replay(0.25), Anchor(penalty_weight=0.0), StayClose(), Lora(rank=2), OLora(rank=2), BlockExpansion(),
+        Joint(),
     )  # fmt: skip
     job = small(world, texts, methods=methods, seeds=(0, 1), out=str(root / "out"))
     store = Store(root / "store")
@@ -313,7 +322,7 @@ def test_every_number_of_the_matrix_is_read_off_the_model_that_it_names(streamed
 def test_a_leash_of_nothing_is_naive_to_the_bit(streamed):
     _, told, _, store = streamed
     ours, plain = ([store.get(name) for name in told["methods"][label]["models"][0]] for label in (
-        "anchor leash 0", "naive"))  # fmt: skip
+        "anchor kl_weight 0", "naive"))  # fmt: skip
     for one, other in zip(ours, plain, strict=True):
         assert (one / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
 
@@ -381,7 +390,9 @@ continual:
   general: {rest}
   methods: [naive, replay: {{share: 25%}}]
   curate: {{split: {{test: 0.2}}}}
-  train: {{tokens: 2k, window: 64, rows: 4, rate: 2e-3, evaluations: 1, precision: fp32, checkpoint_minutes: 0}}
+  train:
+    {{tokens: 2k, sequence_length: 64, batch_size: 4, learning_rate: 2e-3, evaluations: 1, precision: fp32,
+      checkpoint_minutes: 0}}
   evaluate: {{max_tokens: 3000}}
   judge: {{draws: 200}}
   out: {out}
@@ -499,7 +510,7 @@ def test_without_a_number_of_tokens_every_method_gets_the_same(world, texts, tmp
     small_one = write_texts(tmp_path / "short", WORDS[::-1], 20, seed=9)
     job = small(
         world, texts, domains={"law": str(texts["law"]), "short": str(small_one)}, out=str(tmp_path / "out"),
-        train=Train(window=64, rows=4, rate=2e-3, evaluations=1, precision="fp32"),
+        train=Train(sequence_length=64, batch_size=4, learning_rate=2e-3, evaluations=1, precision="fp32"),
     )  # fmt: skip
     runs = job(Store(tmp_path / "store")).summary["runs"]
     tokens = [row["cost"]["tokens"] for row in runs.values()]

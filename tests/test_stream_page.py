@@ -307,7 +307,7 @@ def job(world: World, tmp_path_factory) -> Continual:
         domains={"law": paths["law"], "sea": paths["sea"]},
         general=(paths["rest"],),
         methods=(Naive(), Replay(0.25, "domains"), Joint()),
-        train=Train(tokens=1024, window=64, rows=4, rate=2e-3, evaluations=1, precision="fp32"),
+        train=Train(tokens=1024, sequence_length=64, batch_size=4, learning_rate=2e-3, evaluations=1, precision="fp32"),
         evaluate=Evaluate(max_tokens=1500),
         judge=Judge(draws=100),
         out=str(root / "out"),

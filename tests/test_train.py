@@ -48,7 +48,15 @@ from graft.training.train import train
 from graft.training.training_run import _less
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
-SHORT = Train(tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=3)
+SHORT = Train(
+    tokens=64 * 4 * 12,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate=1e-3,
+    precision="fp32",
+    evaluations=3,
+)
 
 
 def weights(artifact) -> dict[str, torch.Tensor]:
@@ -120,14 +128,14 @@ def test_one_step_is_what_torch_and_transformers_make_of_the_same_rows(world):
 
 def test_a_leash_of_zero_is_plain_training_to_the_bit(world):
     plain, _ = loop(world, Causal())
-    leashed, _ = loop(world, StayClose(leash=0.0))
-    pulled, _ = loop(world, StayClose(leash=5.0))
+    leashed, _ = loop(world, StayClose(kl_weight=0.0))
+    pulled, _ = loop(world, StayClose(kl_weight=5.0))
     assert same(plain.hf.state_dict(), leashed.hf.state_dict())
     assert not same(plain.hf.state_dict(), pulled.hf.state_dict())
 
 
 def test_stay_close_is_its_formula(world):
-    """Golden: nats plus leash * KL from full logits, on a model that has left its start."""
+    """Golden: nats plus kl_weight * KL from full logits, on a model that has left its start."""
     model, _ = loop(world, Causal(), steps=5)
     start = open_model(world.base.folder, "fp32", frozen=True)
     batch = Sampler(sources(world.tokens), MIXTURE, window=64, rows=4, seed=0).batch(9)
@@ -175,7 +183,7 @@ def test_only_the_rows_whose_loss_is_not_finite_are_named(world):
         list(run(model, loss, sampler, optimizer, pace, 0, 1))
     guilty = {(doc["source"], doc["position"]) for doc in sampler.documents(0) if doc["row"] == 4}
     assert set(caught.value.documents) == guilty
-    assert "lower train.rate, or train with precision fp32" in caught.value.do
+    assert "lower train.learning_rate, or train with precision fp32" in caught.value.do
 
 
 def test_a_gradient_that_is_not_finite_is_refused_where_the_loss_is(world):
@@ -196,7 +204,7 @@ def test_a_gradient_that_is_not_finite_is_refused_where_the_loss_is(world):
 
 def test_a_run_that_diverges_names_files_and_rows(world, tmp_path):
     with pytest.raises(FaultError, match=r"not a number|(loss is|norm) (nan|inf)") as caught:
-        train(world.base, world.tokens, MIXTURE, replace(SHORT, rate=1e30, clip=0.0), store=Store(tmp_path))
+        train(world.base, world.tokens, MIXTURE, replace(SHORT, learning_rate=1e30, clip=0.0), store=Store(tmp_path))
     [first, *_] = caught.value.where.removeprefix("documents ").split(", ")
     parents = {
         parent
@@ -213,13 +221,15 @@ def test_memory_that_is_not_there_names_the_setting_to_lower(world, tmp_path, mo
 
     monkeypatch.setattr(module, "run", full)
     for change, words in (
-        ({}, "set train.micro_rows to 2 (it is 4)"),
-        ({"micro_rows": 1}, "take a smaller base"),
+        ({}, "set train.micro_batch_size to 2 (it is 4)"),
+        ({"micro_batch_size": 1}, "take a smaller base"),
     ):
         with pytest.raises(FaultError, match=r"not enough memory for training \(CUDA out of memory") as caught:
             train(world.base, world.tokens, MIXTURE, replace(SHORT, **change), store=Store(tmp_path))
         assert words in caught.value.do
-    assert "train.window to 256 (it is 512)" in _less(Train(micro_rows=1).shape(Planned(512), 10**6, 1.0))
+    assert "train.sequence_length to 256 (it is 512)" in _less(
+        Train(micro_batch_size=1).shape(Planned(512), 10**6, 1.0)
+    )
 
 
 def test_the_model_is_saved_without_moments_gradients_or_copies(world, tmp_path, monkeypatch):
@@ -327,7 +337,7 @@ def test_automatic_choices(world):
     assert shape.rate == pytest.approx(0.5 * peak_rate(world.base))
     assert Train(rewarm=0.1).shape(world.base, 10**6, 1.0).rate == pytest.approx(0.1 * peak_rate(world.base))
     with pytest.raises(UsageError, match="reads at most 64 tokens"):
-        Train(window=128).shape(world.base, 10**6, 1.0)
+        Train(sequence_length=128).shape(world.base, 10**6, 1.0)
 
 
 @dataclass(frozen=True)
@@ -353,10 +363,10 @@ def test_no_run_trains_much_more_than_was_asked_for(tokens, window, asked):
 
 def test_a_step_that_is_more_than_was_asked_for_is_refused():
     with pytest.raises(UsageError, match=r"tokens is 1,000, and one step of 8 rows of 512 reads 4,096") as caught:
-        Train(tokens=1000, rows=8).shape(Planned(512), 10**6, 1.0)
+        Train(tokens=1000, batch_size=8).shape(Planned(512), 10**6, 1.0)
     assert caught.value.allowed == "2,048 or more"
-    assert Train(tokens=2048, rows=8).shape(Planned(512), 10**6, 1.0).steps == 1
-    assert Train(rows=8).shape(Planned(512), 100, 1.0).steps == 1  # nobody asked for fewer
+    assert Train(tokens=2048, batch_size=8).shape(Planned(512), 10**6, 1.0).steps == 1
+    assert Train(batch_size=8).shape(Planned(512), 100, 1.0).steps == 1  # nobody asked for fewer
 
 
 @pytest.mark.parametrize(
@@ -365,9 +375,9 @@ def test_a_step_that_is_more_than_was_asked_for_is_refused():
         {"objective": StayClose(1.0)},
         {"schedule": "cosine"},
         {"tokens": 64 * 4 * 6},
-        {"window": 32},
-        {"rows": 2},
-        {"rate": 3e-3},
+        {"sequence_length": 32},
+        {"batch_size": 2},
+        {"learning_rate": 3e-3},
         {"weight_decay": 10.0},
         {"beta1": 0.5},
         {"beta2": 0.5},
@@ -496,7 +506,7 @@ def test_ctrl_c_saves_and_the_same_call_goes_on(world, forks, tmp_path):
     command = [
         sys.executable, "-m", "graft", "adapt", str(world.base.folder), "--domain", str(world.domain), "--general",
         str(world.general), "--tokens", "20k", "--out", str(tmp_path / "out"), "--store", str(store),
-        "--set", "train.rows=4", "--set", "train.checkpoint_minutes=0", "--set", "train.precision=fp32",
+        "--set", "train.batch_size=4", "--set", "train.checkpoint_minutes=0", "--set", "train.precision=fp32",
     ]  # fmt: skip
     log = tmp_path / "err"
     with log.open("w") as err:
@@ -546,9 +556,9 @@ def test_the_next_run_begins_where_this_one_stopped(world, tmp_path):
     run = train(world.base, world.tokens, MIXTURE, SHORT, store=Store(tmp_path))
     last = json.loads((run / "curve.json").read_text())[-1]["rate"]
     after = Base("after", run / "model")
-    assert after.training_notes["final_lr"] == last < SHORT.rate
+    assert after.training_notes["final_lr"] == last < SHORT.learning_rate
     assert peak_rate(after) == peak_rate(world.base)
-    assert Train(rate=1e-3).shape(after, 10_000, 1.0).warm_from == last
+    assert Train(learning_rate=1e-3).shape(after, 10_000, 1.0).warm_from == last
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process set its peak back")

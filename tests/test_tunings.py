@@ -61,7 +61,15 @@ from graft.training.tunings.lora import Lora
 from graft.training.tunings.o_lora import OLora
 
 MIXTURE = {"domain": 0.75, "general": 0.25}
-SHORT = Train(tokens=64 * 4 * 12, window=64, rows=4, micro_rows=4, rate=1e-2, precision="fp32", evaluations=2)
+SHORT = Train(
+    tokens=64 * 4 * 12,
+    sequence_length=64,
+    batch_size=4,
+    micro_batch_size=4,
+    learning_rate=1e-2,
+    precision="fp32",
+    evaluations=2,
+)
 SMALL = Lora(rank=4, alpha=8.0)
 EVERY = [
     Full(),
@@ -273,7 +281,7 @@ def test_every_adapter_trains_every_kind_of_model(world, tmp_path, architecture,
     if isinstance(tuning, OLora):
         first = train(base, tokens, MIXTURE, replace(SHORT, objective=objective, tuning=SMALL), store=world.store)
         tuning = replace(tuning, earlier=(str(first / "adapter"),))
-    settings = replace(SHORT, objective=objective, tuning=tuning, tokens=64 * 4 * 4, rate=3e-2, evaluations=1)
+    settings = replace(SHORT, objective=objective, tuning=tuning, tokens=64 * 4 * 4, learning_rate=3e-2, evaluations=1)
     made = train(base, tokens, MIXTURE, settings, store=Store(tmp_path))
     assert json.loads((made / "adapter" / "adapter_config.json").read_text())["task_type"] == task
     inputs = {"input_ids": TOKENS_1T + 10} | (
@@ -361,7 +369,7 @@ def test_requests_that_cannot_be_met_say_why(tuning, words):
     "make",
     [
         lambda: Lora(rank=0), lambda: Lora(alpha=0), lambda: Dora(dropout=1.0), lambda: OLora(rank=0),
-        lambda: OLora(leash=-1), lambda: Freeze(train=()), lambda: BlockExpansion(blocks=0),
+        lambda: OLora(penalty_weight=-1), lambda: Freeze(train=()), lambda: BlockExpansion(blocks=0),
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(make):
@@ -565,16 +573,18 @@ def test_o_lora_pulls_inputs_apart_and_without_a_leash_is_lora(world, tmp_path):
         )
 
     plain = trained(world, SMALL)
-    loose = trained(world, OLora(rank=4, alpha=8.0, leash=0.0, earlier=(earlier,)))
+    loose = trained(world, OLora(rank=4, alpha=8.0, penalty_weight=0.0, earlier=(earlier,)))
     alone = trained(world, OLora(rank=4, alpha=8.0))
     for other in (loose, alone):
         assert all(torch.equal(one, copies(other.hf)[name]) for name, one in copies(plain.hf).items())
         assert not other.penalties
-    held = trained(world, OLora(rank=4, alpha=8.0, leash=5.0, earlier=(earlier,)))
+    held = trained(world, OLora(rank=4, alpha=8.0, penalty_weight=5.0, earlier=(earlier,)))
     assert float(held.penalty().detach()) == pytest.approx(5.0 * overlap(held), rel=1e-4)
     assert overlap(held) < 0.8 * overlap(plain)
-    twice = OLora(rank=4, alpha=8.0, leash=5.0, earlier=(earlier, earlier)).apply(open_model(world.base.folder, "fp32"))
-    once = OLora(rank=4, alpha=8.0, leash=5.0, earlier=(earlier,)).apply(open_model(world.base.folder, "fp32"))
+    twice = OLora(rank=4, alpha=8.0, penalty_weight=5.0, earlier=(earlier, earlier)).apply(
+        open_model(world.base.folder, "fp32")
+    )
+    once = OLora(rank=4, alpha=8.0, penalty_weight=5.0, earlier=(earlier,)).apply(open_model(world.base.folder, "fp32"))
     assert float(twice.penalty().detach()) == pytest.approx(2 * float(once.penalty().detach()))
 
 
@@ -650,7 +660,7 @@ def test_earlier_adapters_are_part_of_a_runs_identity(world, tmp_path):
     store.prints.of([folder / "adapter_config.json", path], folder)
     with pytest.raises(NotMade):
         train(world.base, world.tokens, MIXTURE, settings, store=dry)
-    assert not replace(tuning, leash=0.0).needs().adapters and not OLora().needs().adapters
+    assert not replace(tuning, penalty_weight=0.0).needs().adapters and not OLora().needs().adapters
     path.unlink()
     with pytest.raises(UsageError, match=r"there is no adapter_model\.safetensors here"):
         train(world.base, world.tokens, MIXTURE, settings, store=store)

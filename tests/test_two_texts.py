@@ -154,6 +154,14 @@ def test_only_label_words_count(world):
 
 def test_they_train_through_the_stage(world, tmp_path):
     """By dotted path and settings, as any recipe would name them; the other text is in no mixture."""
-    short = Train(tokens=64 * 4 * 4, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=1)
+    short = Train(
+        tokens=64 * 4 * 4,
+        sequence_length=64,
+        batch_size=4,
+        micro_batch_size=4,
+        learning_rate=1e-3,
+        precision="fp32",
+        evaluations=1,
+    )
     trained = train(world.base, world.tokens, MIXTURE, replace(short, objective=Match()), store=Store(tmp_path))
     assert trained.facts["tokens"] == {"domain": 64 * 4 * 4}

@@ -41,7 +41,14 @@ def job(world) -> Adapt:
         domain=(str(world.domain),),
         general=(str(world.general),),
         replay=0.25,
-        train=Train(tokens=64 * 64 * 40, window=64, rows=64, micro_rows=32, rate=1e-3, precision="fp32"),
+        train=Train(
+            tokens=64 * 64 * 40,
+            sequence_length=64,
+            batch_size=64,
+            micro_batch_size=32,
+            learning_rate=1e-3,
+            precision="fp32",
+        ),
     )
 
 
@@ -66,7 +73,7 @@ def test_a_run_that_resumes_exactly_is_called_exact(job, world):
 @pytest.mark.parametrize("change", [{"objective": StayClose(0.3)}, {"tuning": Lora(rank=4, dropout=0.2)}], ids=str)
 def test_objectives_with_teachers_and_tunings_with_dropout_resume_exactly(job, world, change):
     """What is not read by the proof is left out of it, and said."""
-    training = replace(job.train, **change, rate=None, decay_now=DecayNow(at=3), range_test=RangeTest())
+    training = replace(job.train, **change, learning_rate=None, decay_now=DecayNow(at=3), range_test=RangeTest())
     proof = verify_resume(replace(job, train=training), world.store, steps=10, kills=1, seed=1)
     assert proof.exact and len(proof.kills) == 1
     assert "decay_now" in proof.notes[0] and "range test" in proof.notes[1]
@@ -137,7 +144,7 @@ def test_a_run_that_does_not_resume_is_found_out(job, world, tmp_path, monkeypat
           base: {job.base}
           domain: {job.domain[0]}
           general: {job.general[0]}
-          train: {{tokens: 20k, window: 64, rows: 8, objective: counting.Counting}}
+          train: {{tokens: 20k, sequence_length: 64, batch_size: 8, objective: counting.Counting}}
         """)
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -193,7 +200,7 @@ def test_what_cannot_be_proved_is_said(job, world, monkeypatch):
     with pytest.raises(FaultError, match="time is up"):
         verify_resume(job, world.store, minutes=0.0)
     with pytest.raises(FaultError, match=r"a run ended by itself with 1"):
-        verify_resume(replace(job, train=replace(job.train, rate=1e30, clip=0.0)), world.store)
+        verify_resume(replace(job, train=replace(job.train, learning_rate=1e30, clip=0.0)), world.store)
     assert not left_in(world.store)
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)

@@ -43,7 +43,7 @@ def trained(world: World, base: Base, folder: Path, tokens: int) -> Base:
     docs = ingest([str(folder)], "domain", store=world.store)
     corpus = curate({"domain": docs}, store=world.store)
     shards = tokenize(corpus, base, Tokenize(), store=world.store)
-    how = Train(tokens=tokens, rows=8, rate=5e-3, evaluations=1, precision="fp32")
+    how = Train(tokens=tokens, batch_size=8, learning_rate=5e-3, evaluations=1, precision="fp32")
     made = train(base, shards, {"domain": 1.0}, how, store=world.store)
     return Base(made.name, made / "model")
 
@@ -306,7 +306,7 @@ def _corpus_of(world: World, base: Base) -> str:
 
 
 def test_a_model_that_was_handed_over_is_known_by_its_mark(world, before, tmp_path):
-    small = Train(tokens=2_000, rows=4, rate=1e-4, evaluations=1)
+    small = Train(tokens=2_000, batch_size=4, learning_rate=1e-4, evaluations=1)
     job = Adapt(str(before.folder), (str(world.domain),), (str(world.general),), out=str(tmp_path / "out"), train=small)
     job(world.store)
     with pytest.raises(UsageError, match="documents of domain were in the text"):
@@ -325,7 +325,7 @@ def test_a_model_that_was_handed_over_is_known_by_its_mark(world, before, tmp_pa
 
 def test_copies_and_what_was_trained_from_them_are_known_too(world, before, tmp_path):
     """A bare copy by its content; a model that was adapted from an adapted one by the whole chain."""
-    small = Train(tokens=2_000, rows=4, rate=1e-4, evaluations=1)
+    small = Train(tokens=2_000, batch_size=4, learning_rate=1e-4, evaluations=1)
     first = Adapt(
         str(before.folder), (str(world.domain),), (str(world.general),), out=str(tmp_path / "one"), train=small
     )

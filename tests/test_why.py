@@ -235,7 +235,13 @@ def made(world: World, tmp_path_factory) -> Made:
     adapt = replace(
         adapt,
         train=replace(
-            adapt.train, tokens=64 * 4 * BATCHES, window=64, rows=4, rate=3e-3, precision="fp32", evaluations=3
+            adapt.train,
+            tokens=64 * 4 * BATCHES,
+            sequence_length=64,
+            batch_size=4,
+            learning_rate=3e-3,
+            precision="fp32",
+            evaluations=3,
         ),
     )
     store = Store(root / "store")
@@ -493,7 +499,14 @@ def test_a_branch_says_which_steps_its_trunk_made(made, world):
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(
-        tokens=64 * 4 * 12, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, keep_every=6, seed=5
+        tokens=64 * 4 * 12,
+        sequence_length=64,
+        batch_size=4,
+        learning_rate=1e-3,
+        precision="fp32",
+        evaluations=1,
+        keep_every=6,
+        seed=5,
     )
     mixture = {"domain": 0.75, "general": 0.25}
     trunk = train(world.base, tokens, mixture, plain, store=made.store)
@@ -524,7 +537,10 @@ def test_a_chain_of_models_is_followed_to_its_beginning(made, tmp_path):
         out=str(tmp_path / "out"),
     )  # fmt: skip
     adapt = replace(
-        adapt, train=replace(adapt.train, tokens=64 * 4 * 6, window=64, rows=4, precision="fp32", evaluations=1)
+        adapt,
+        train=replace(
+            adapt.train, tokens=64 * 4 * 6, sequence_length=64, batch_size=4, precision="fp32", evaluations=1
+        ),
     )
     second = next(one for one in adapt(made.store).artifacts if one.kind == "train")
     told = made.ask(str(tmp_path / "out"), "again.txt")
@@ -554,7 +570,14 @@ def test_whole_documents_in_rows(made, world):
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
     plain = Train(
-        tokens=64 * 4 * 20, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, packing="whole", seed=2
+        tokens=64 * 4 * 20,
+        sequence_length=64,
+        batch_size=4,
+        learning_rate=1e-3,
+        precision="fp32",
+        evaluations=1,
+        packing="whole",
+        seed=2,
     )
     run = train(world.base, tokens, {"domain": 0.6, "general": 0.4}, plain, store=made.store)
     leg = RunSegment(run, "the run", LineageGraph(made.store.root))
@@ -589,7 +612,13 @@ def test_preference_pairs(world, tmp_path):
     corpus = curate({"domain": ingest([str(tmp_path / "pairs")], "domain", store=store)}, store=store)
     tokens = tokenize(corpus, world.base, Tokenize(pairs=True), store=store)
     asked = Train(
-        objective=Preference(), tokens=64 * 4 * 8, window=64, rows=4, rate=1e-4, precision="fp32", evaluations=1
+        objective=Preference(),
+        tokens=64 * 4 * 8,
+        sequence_length=64,
+        batch_size=4,
+        learning_rate=1e-4,
+        precision="fp32",
+        evaluations=1,
     )
     run = train(world.base, tokens, {"domain": 1.0}, asked, store=store)
     leg = RunSegment(run, "the run", LineageGraph(store.root))
@@ -610,7 +639,15 @@ def test_a_budget_lists_its_run_and_its_pilots(world, tmp_path):
     adapt = Adapt(
         base=str(world.base.folder), domain=(str(world.domain),), general=(str(world.general),), out=str(tmp_path / "o")
     )
-    training = replace(adapt.train, tokens=64 * 4 * 120, window=64, rows=4, rate=4e-3, precision="fp32", evaluations=1)
+    training = replace(
+        adapt.train,
+        tokens=64 * 4 * 120,
+        sequence_length=64,
+        batch_size=4,
+        learning_rate=4e-3,
+        precision="fp32",
+        evaluations=1,
+    )
     store = Store(tmp_path / "store")
     job = Budget(forget=0.9, adapt=replace(adapt, train=training))
     with suppress(GateClosed):  # its report is written all the same
@@ -671,10 +708,9 @@ def streamed(world: World, tmp_path_factory) -> tuple[Store, Artifact]:
     root = tmp_path_factory.mktemp("streamed")
     job = Continual(
         base=str(world.base.folder), domains={"law": str(world.domain), "sea": str(world.general)},
-        general=(str(write_texts(root / "rest", OTHER + WORDS, 40, seed=7)),),
-        methods=(Naive(), Replay(0.25), Joint()),
-        train=Train(tokens=64 * 4 * 60, window=64, rows=4, rate=2e-3, evaluations=1, precision="fp32"),
-        evaluate=Evaluate(max_tokens=2000), judge=Judge(draws=100), out=str(root / "out"),
+        general=(str(write_texts(root / "rest", OTHER + WORDS, 40, seed=7)),), methods=(Naive(), Replay(0.25), Joint()),
+        train=Train(tokens=64 * 4 * 60, sequence_length=64, batch_size=4, learning_rate=2e-3, evaluations=1,
+        precision="fp32"), evaluate=Evaluate(max_tokens=2000), judge=Judge(draws=100), out=str(root / "out"),
     )  # fmt: skip
     store = Store(root / "store")
     return store, job(store).artifacts[-1]
@@ -829,7 +865,9 @@ def test_a_source_that_is_only_measured(made, world):
     from graft.training.train import train
 
     tokens = next(one for one in made.store.artifacts() if one.kind == "tokens")
-    plain = Train(tokens=64 * 4 * 3, window=64, rows=4, rate=1e-3, precision="fp32", evaluations=1, seed=9)
+    plain = Train(
+        tokens=64 * 4 * 3, sequence_length=64, batch_size=4, learning_rate=1e-3, precision="fp32", evaluations=1, seed=9
+    )
     run = train(world.base, tokens, {"domain": 1.0}, plain, store=made.store)
     general = made.leg.sources["general"]
     position = int(general.position_D[general.documents("train")[0]])

@@ -41,7 +41,7 @@ def small_facts() -> dict[str, Any]:
             "base": "models/small",
             "seed": 3,
             "split": "test",
-            "objective": {"stay_close": {"leash": 0.1}},
+            "objective": {"stay_close": {"kl_weight": 0.1}},
             "tokens": {"domain": 9000, "general": 1000},
             "steps": 20,
             "rate": 0.0005,

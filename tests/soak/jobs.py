@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TRAIN = "{window: 64, rows: 4, micro_rows: 4, rate: 2e-3, evaluations: 1, precision: fp32, checkpoint_minutes: 0"
+TRAIN = "{sequence_length: 64, batch_size: 4, micro_batch_size: 4, learning_rate: 2e-3, evaluations: 1"
+TRAIN += ", precision: fp32, checkpoint_minutes: 0"
 RECIPES = {
     "adapt": """
 adapt:
@@ -178,7 +179,9 @@ class Place:
         from graft.training.train import train
 
         world = make_world(self.root / "world")
-        settings = Train(tokens=64 * 4 * 60, window=64, rows=4, rate=1e-2, precision="fp32", evaluations=1)
+        settings = Train(
+            tokens=64 * 4 * 60, sequence_length=64, batch_size=4, learning_rate=1e-2, precision="fp32", evaluations=1
+        )
         taught = train(world.base, world.tokens, {"general": 1.0}, settings, store=Store(self.root / "world" / "store"))
         write_texts(self.root / "mirror", [word[::-1] for word in WORDS], 60, seed=3)
         rows = [

@@ -74,7 +74,7 @@ class Pilots:
             pilots = len(self.ratios) * len(self.objectives)
             per_row = shape.window * FEWEST_STEPS * pilots / self.share
             rows = int(shape.tokens // per_row)
-            smaller = f"lower train.rows to {rows} (it is {shape.rows}), or " if rows else ""
+            smaller = f"lower train.batch_size to {rows} (it is {shape.rows}), or " if rows else ""
             raise UsageError(
                 f"{pilots} pilots in {self.share:.0%} of a run of {shape.steps} steps have {steps} steps each",
                 allowed=f"{FEWEST_STEPS} steps or more each",
@@ -85,9 +85,9 @@ class Pilots:
             objective=objective,
             schedule=Constant(warmup=self.warmup),
             tokens=steps * shape.rows * shape.window,
-            rows=shape.rows,
-            window=shape.window,
-            rate=shape.rate,
+            batch_size=shape.rows,
+            sequence_length=shape.window,
+            learning_rate=shape.rate,
             range_test=None,
             evaluations=self.looks,
             spacing="thinning",

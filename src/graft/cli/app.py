@@ -40,7 +40,7 @@ StoreOption = Annotated[
 ]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="KEY=VALUE", help="Change any setting, e.g. train.rows=8. May be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any setting, e.g. train.batch_size=8. May be repeated."),
 ]
 
 GateOption = Annotated[

@@ -87,7 +87,7 @@ class Budget:
                 raise UsageError(
                     f"adapt.train.{name} is given",
                     allowed="nothing: pilots and final run share one peak rate, and the final run its own schedule",
-                    do="give adapt.train.rate, or leave it to be a share of the base's peak (adapt.train.rewarm)",
+                    do="give adapt.train.learning_rate, or leave it a share of the base's peak (adapt.train.rewarm)",
                 )
         if self.adapt.evaluate.split != "test":
             raise UsageError(
@@ -220,8 +220,13 @@ class Budget:
         chosen = choice.facts["choice"]
         objective = build_plugin(Shelf("objectives"), chosen["settings"])
         settings = replace(
-            final, objective=objective, tokens=chosen["tokens"], rows=shape.rows, window=shape.window, rate=shape.rate,
-        )  # fmt: skip
+            final,
+            objective=objective,
+            tokens=chosen["tokens"],
+            batch_size=shape.rows,
+            sequence_length=shape.window,
+            learning_rate=shape.rate,
+        )
         return train(ready.base, ready.tokens, mixture_of(chosen["ratio"]), settings, store=store)
 
     def _hold(
@@ -276,9 +281,9 @@ class Budget:
         Errors: UsageError where pilots would be too short all the same.
         """
         shape = final.shape(base, available, 1.0)
-        while final.rows is None and shape.rows > 1 and self.pilots.steps(shape) < STEPS_WANTED:
-            shape = replace(final, rows=shape.rows // 2).shape(base, available, 1.0)
-        final = replace(final, rows=shape.rows)
+        while final.batch_size is None and shape.rows > 1 and self.pilots.steps(shape) < STEPS_WANTED:
+            shape = replace(final, batch_size=shape.rows // 2).shape(base, available, 1.0)
+        final = replace(final, batch_size=shape.rows)
         for objective in self.pilots.objectives:
             self.pilots.settings(final, shape, objective)
         return final, shape

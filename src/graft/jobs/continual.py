@@ -288,7 +288,11 @@ class Continual:
     def settings(self, lesson: TurnPlan, seed: int) -> Train:
         """The recipe's training as a lesson has it."""
         one = self.train
-        rate = {"rewarm": one.rewarm * lesson.rate} if one.rate is None else {"rate": one.rate * lesson.rate}
+        rate = (
+            {"rewarm": one.rewarm * lesson.rate}
+            if one.learning_rate is None
+            else {"learning_rate": one.learning_rate * lesson.rate}
+        )
         return replace(
             one,
             objective=lesson.objective or one.objective,

@@ -36,7 +36,7 @@ class Pretrain:
     curate: Curate = Curate()
     initialize: Initialize = Initialize()
     tokenize: Tokenize = Tokenize()
-    train: Train = Train(rate=2e-3)
+    train: Train = Train(learning_rate=2e-3)
 
     def __post_init__(self) -> None:
         if not self.text:

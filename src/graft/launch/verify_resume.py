@@ -145,7 +145,7 @@ def verify_resume(
         raise UsageError(
             f"the run has {training.shape.steps} steps, too few to be killed within",
             allowed=f"{LEAST_STEPS} or more",
-            do="give --set train.tokens a larger value, or train.rows a smaller one",
+            do="give --set train.tokens a larger value, or train.batch_size a smaller one",
         )
     if training.shape.steps < steps:
         notes.append(f"the run has {training.shape.steps} steps in all")

@@ -68,7 +68,7 @@ def _build(draft: Draft, teacher: Base, tokens: Artifact, names: Sequence[str], 
     for name in names:
         kept = Kept(draft.path, named[name], settings.words)
         progress = Progress(f"consult {name}", int(named[name].pairs_D[kept.documents].sum()))
-        with by_place(tokens), enough_memory("the teacher", do="lower train.window"):
+        with by_place(tokens), enough_memory("the teacher", do="lower train.sequence_length"):
             for pairs in write_shortlists(
                 model, kept, temperature=settings.temperature, window=settings.window, rows=rows
             ):

@@ -159,5 +159,5 @@ def not_finite(step: Step, sampler: Sampler, rows: list[int], precision: str) ->
     return NotFinite(
         f"the loss is {step.loss} and the gradient norm {step.norm} at step {step.number}, rate {step.rate:.3g}",
         [(doc["source"], doc["position"]) for doc in read if not rows or doc["row"] in rows],
-        do=f"look at these places in the text; if nothing is wrong there, lower train.rate{other}",
+        do=f"look at these places in the text; if nothing is wrong there, lower train.learning_rate{other}",
     )

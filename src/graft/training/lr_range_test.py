@@ -31,8 +31,25 @@ def range_test(
     rates = settings.rates(shape.warm_from, shape.rate)
     asked = training.settings
     plain = type(asked)()
-    unread = ("tokens", "schedule", "rate", "rewarm", "warm_from", "evaluations", "spacing", "validation_tokens")
-    unread += ("workers", "checkpoint_minutes", "keep_every", "decay_now", "rows", "window", "micro_rows")
+    unread = (
+        "tokens",
+        "schedule",
+        "learning_rate",
+        "rewarm",
+        "warm_from",
+        "evaluations",
+        "spacing",
+        "validation_tokens",
+    )
+    unread += (
+        "workers",
+        "checkpoint_minutes",
+        "keep_every",
+        "decay_now",
+        "batch_size",
+        "sequence_length",
+        "micro_batch_size",
+    )
     identity = replace(asked, range_test=settings, **{name: getattr(plain, name) for name in unread})
     sizes = {"rows": shape.rows, "window": shape.window, "micro_rows": shape.micro_rows, "rates": rates}
     return store.make(
@@ -56,7 +73,7 @@ def _build(draft: Draft, training: Training, settings: RangeTest, rates: list[fl
         raise UsageError(
             f"the loss is not finite after one step of the range test, at a rate of {rates[0]:.2g}",
             allowed="a lower train.range_test.low",
-            do="give train.rate instead, and train.precision fp32 where the model needs it",
+            do="give train.learning_rate instead, and train.precision fp32 where the model needs it",
         )
     picked = settings.pick(points, training.mixture)
     tell_notes(picked.notes)

@@ -165,7 +165,7 @@ def _build(
             opening = max(opening, time.monotonic() - began)
             rows = training.shape.rows
             steps[label] = []
-            smaller = [] if training.settings.rows else [max(1, rows // SMALL_ROWS)]
+            smaller = [] if training.settings.batch_size else [max(1, rows // SMALL_ROWS)]
             for size in dict.fromkeys([*smaller, rows]):
                 steps[label].append((size, max(everyone(_step_seconds(run, training, size)))))
                 progress.advance(1)

@@ -44,10 +44,12 @@ class Train:
     # is measured first; without `tokens` at most 4 passes over the domain
     minutes: float | None = None
     packing: Literal["stream", "whole", "pairs"] = "stream"  # how documents lie in rows (graft.packing.sampler)
-    window: int | None = None  # tokens per row; None: the model's own, at most 2048 and at most all of them
-    rows: int | None = None  # rows per optimiser step; None: for about 250 steps of 4 Ki to 512 Ki tokens, at least 50
-    micro_rows: int | None = None  # rows at once; None: about 4 Ki tokens
-    rate: float | None = None  # peak learning rate; None: `rewarm` times the peak of the base
+    sequence_length: int | None = None  # tokens per row; None: the model's own, at most 2048 and at most all of them
+    batch_size: int | None = (
+        None  # rows per optimiser step; None: for about 250 steps of 4 Ki to 512 Ki tokens, at least 50
+    )
+    micro_batch_size: int | None = None  # rows at once; None: about 4 Ki tokens
+    learning_rate: float | None = None  # peak learning rate; None: `rewarm` times the peak of the base
     range_test: RangeTest | None = None  # the peak is read off a short run at rising rates
     rewarm: float = 0.5  # share of the base's peak rate that an automatic rate returns to
     warm_from: float | None = None  # rate from which the warm-up climbs; None: the base's last, where it is known
@@ -69,7 +71,7 @@ class Train:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("tokens", "window", "rows", "micro_rows", "evaluations"):
+        for name in ("tokens", "sequence_length", "batch_size", "micro_batch_size", "evaluations"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}", allowed="1 or more, or nothing for an automatic choice")
@@ -81,11 +83,12 @@ class Train:
                 raise UsageError(f"{name} is {getattr(self, name)}", allowed="0 or more and below 1")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise UsageError(f"minutes is {self.minutes}", allowed="more than 0, or nothing")
-        if (self.rate is not None and self.rate <= 0) or self.rewarm <= 0:
-            raise UsageError(f"rate is {self.rate} and rewarm {self.rewarm}", allowed="more than 0")
-        if self.rate is not None and self.range_test:
+        if (self.learning_rate is not None and self.learning_rate <= 0) or self.rewarm <= 0:
+            raise UsageError(f"learning_rate is {self.learning_rate} and rewarm {self.rewarm}", allowed="more than 0")
+        if self.learning_rate is not None and self.range_test:
             raise UsageError(
-                f"rate is {self.rate}, and range_test is to find one", allowed="rate or range_test, not both"
+                f"learning_rate is {self.learning_rate}, and range_test is to find one",
+                allowed="learning_rate or range_test, not both",
             )
         if self.warm_from is not None and self.warm_from < 0:
             raise UsageError(f"warm_from is {self.warm_from}", allowed="a learning rate, 0 or more")
@@ -97,18 +100,18 @@ class Train:
         that were asked for.
         """
         tokens = self.tokens or max(1, round(domain_tokens / domain_share))
-        window = self.window or min(base.window, 2048, tokens)
+        window = self.sequence_length or min(base.window, 2048, tokens)
         if window > base.window:
             raise UsageError(
-                f"window is {window}, and the model reads at most {base.window} tokens",
+                f"sequence_length is {window}, and the model reads at most {base.window} tokens",
                 allowed=f"1 to {base.window}",
             )
-        rows = self.rows or _power_of_two(_batch_tokens(tokens) // window)
+        rows = self.batch_size or _power_of_two(_batch_tokens(tokens) // window)
         if self.tokens and 2 * self.tokens < rows * window:
             raise UsageError(
                 f"tokens is {self.tokens:,}, and one step of {rows} rows of {window} reads {rows * window:,}",
                 allowed=f"{-(-rows * window // 2):,} or more",
-                do="give more tokens, or lower rows or window",
+                do="give more tokens, or lower batch_size or sequence_length",
             )
         steps = max(1, round(tokens / (rows * window)))
         if self.decay_now and self.decay_now.at >= steps:
@@ -117,12 +120,12 @@ class Train:
                 allowed=f"1 to {steps - 1}",
                 do="branch off earlier, or give the trunk more tokens",
             )
-        rate = self.rate or self.rewarm * peak_rate(base)
+        rate = self.learning_rate or self.rewarm * peak_rate(base)
         noted = float(base.training_notes.get("final_lr") or 0.0)
         return TrainingShape(
             window=window,
             rows=rows,
-            micro_rows=min(rows, self.micro_rows or max(1, MICRO_TOKENS // window)),
+            micro_rows=min(rows, self.micro_batch_size or max(1, MICRO_TOKENS // window)),
             steps=self.decay_now.steps if self.decay_now else steps,
             scheduled=steps,
             rate=rate,
@@ -221,7 +224,7 @@ def trainable_tokens(base: Base, source: TokenSource, settings: Train) -> int:
     if settings.row_packing == "pairs":
         chosen = source.pairs("train")
         size_P = source.pairs_D[chosen] + source.pairs_D[chosen + 1]
-        return int(size_P[size_P <= (settings.window or min(base.window, 2048))].sum())
+        return int(size_P[size_P <= (settings.sequence_length or min(base.window, 2048))].sum())
     return int(source.pairs_D[source.documents("train")].sum())
 
 

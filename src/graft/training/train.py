@@ -105,7 +105,7 @@ def train(
         tried = Training(base, tokens, mixture, settings, shape, shortlists)
         tested = range_test(tried, settings.range_test, inputs, _meet, store)
         inputs["range test"] = tested
-        shape = replace(settings, range_test=None, rate=tested.facts["rate"]).shape(base, trainable, share)
+        shape = replace(settings, range_test=None, learning_rate=tested.facts["rate"]).shape(base, trainable, share)
     inputs["notes of the base"] = digest(Training(base, tokens, mixture, settings, shape).notes_from_base)
     known, begin = _known(settings, draws=_draws(base, settings)), None
     if settings.decay_now:
@@ -150,12 +150,12 @@ def _known(settings: Train, *, draws: bool) -> Train:
 
     draws: dropout is at work, whose masks are drawn per micro-batch: then micro-batches decide the outcome, too.
     """
-    micro_rows = settings.micro_rows if draws else None
+    micro_rows = settings.micro_batch_size if draws else None
     tuning = tuning_needs(settings.tuning).placeless or settings.tuning
     return replace(
         settings,
         tuning=tuning,
-        micro_rows=micro_rows,
+        micro_batch_size=micro_rows,
         workers=Train.workers,
         checkpoint_minutes=Train.checkpoint_minutes,
     )

@@ -254,7 +254,7 @@ def _packing_notes(sampler: Sampler) -> list[str]:
     pairs = {name: len(rows.tokens.pairs("train")) for name, rows in sampler.streams.items()}
     left_out = [
         f"{name}: {count:,} of {pairs[name]:,} pairs are not trained on: both answers with their question are longer "
-        f"than a row of {sampler.window} tokens; a larger train.window takes in more"
+        f"than a row of {sampler.window} tokens; a larger train.sequence_length takes in more"
         for name, count in sampler.left_out.items()
         if count
     ]
@@ -268,7 +268,9 @@ def _packing_notes(sampler: Sampler) -> list[str]:
 def _less(shape: TrainingShape) -> str:
     """Which setting to lower where memory does not suffice, and to what."""
     if shape.micro_rows > 1:
-        return f"set train.micro_rows to {shape.micro_rows // 2} (it is {shape.micro_rows}): that changes no result"
+        return (
+            f"set train.micro_batch_size to {shape.micro_rows // 2} (it is {shape.micro_rows}): that changes no result"
+        )
     if shape.window > 128:
-        return f"set train.window to {shape.window // 2} (it is {shape.window})"
+        return f"set train.sequence_length to {shape.window // 2} (it is {shape.window})"
     return "take a smaller base, or a machine with more memory"

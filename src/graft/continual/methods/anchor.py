@@ -19,7 +19,7 @@ class Anchor:
     """
 
     form: Literal["l2", "ewc", "online_ewc"] = "online_ewc"
-    leash: float = 1.0
+    penalty_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -30,4 +30,4 @@ class Anchor:
 
     @property
     def _objective(self) -> anchor.Anchor:
-        return anchor.Anchor(form=self.form, leash=self.leash)
+        return anchor.Anchor(form=self.form, penalty_weight=self.penalty_weight)

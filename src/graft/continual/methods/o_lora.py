@@ -17,7 +17,7 @@ class OLora:
 
     rank: int = 16
     alpha: float = 32.0
-    leash: float = 0.5
+    penalty_weight: float = 0.5
     rate: float = 3.0
 
     def __post_init__(self) -> None:
@@ -28,4 +28,4 @@ class OLora:
         return turn.lesson(tuning=self._tuning(turn.adapters), rate=self.rate)
 
     def _tuning(self, earlier: tuple[str, ...]) -> o_lora.OLora:
-        return o_lora.OLora(rank=self.rank, alpha=self.alpha, leash=self.leash, earlier=earlier)
+        return o_lora.OLora(rank=self.rank, alpha=self.alpha, penalty_weight=self.penalty_weight, earlier=earlier)

@@ -15,7 +15,7 @@ class StayClose:
     Source: Li and Hoiem 2016 (arXiv 1606.09282), there with one start for each new task as here.
     """
 
-    leash: float = 0.5
+    kl_weight: float = 0.5
 
     def __post_init__(self) -> None:
         assert self._objective  # its errors are ours
@@ -25,4 +25,4 @@ class StayClose:
 
     @property
     def _objective(self) -> stay_close.StayClose:
-        return stay_close.StayClose(leash=self.leash)
+        return stay_close.StayClose(kl_weight=self.kl_weight)

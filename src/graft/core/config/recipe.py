@@ -15,6 +15,8 @@ from graft.core.config.errors import UnknownKey, UsageError, flat, joined, neare
 from graft.core.config.plugins import Shelf, class_name, plugin_name
 from graft.core.config.regular_file import require_file
 from graft.core.config.settings import (
+    CALLED,
+    RENAMED,
     Place,
     build,
     default_of,
@@ -30,7 +32,7 @@ from graft.core.config.yaml_bounds import require_bounded
 
 T = TypeVar("T")
 JOBS = Shelf("jobs")
-RENAMED = {"stream": "continual", "versus": "compare", "overview": "report", "benchmark": "eval"}  # old keys
+RENAMED_JOBS = {"stream": "continual", "versus": "compare", "overview": "report", "benchmark": "eval"}  # old keys
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
@@ -69,7 +71,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Any:
             f'there is no job "{name}"',
             where=place((name,)),
             allowed=", ".join(JOBS.names()),
-            do=f"it is called {RENAMED[name]} now" if name in RENAMED else nearest(str(name), JOBS.names()),
+            do=f"{CALLED} {RENAMED_JOBS[name]} now" if name in RENAMED_JOBS else nearest(str(name), JOBS.names()),
         )
     job = getattr(importlib.import_module(f"graft.jobs.{name}"), class_name(str(name)))
     return build_changed(job, settings, changes, job=(name,), place=place)
@@ -97,7 +99,11 @@ def _with_path(fault: UsageError, kind: type[Any], job: tuple[str, ...]) -> Usag
     leaves = [one.path.split(".") for one in settings_of(kind)]
     paths = list(dict.fromkeys(".".join(keys[:depth]) for keys in leaves for depth in range(1, len(keys) + 1)))
     last = asked.rpartition(".")[2]
-    ends = next(filter(None, ([p for p in paths if p.endswith(f".{end}")] for end in (asked, last))), [])
+    if fault.do.startswith(CALLED):
+        return fault
+    ends = next(
+        filter(None, ([p for p in paths if p.endswith(f".{end}")] for end in (asked, last, *RENAMED.get(last, ())))), []
+    )
     words = f"did you mean {' or '.join(ends[:3])}?" if ends else fault.do or nearest(asked, paths)
     return UnknownKey(fault.what, fault.path, where=fault.where, allowed=fault.allowed, do=words)
 
@@ -115,7 +121,7 @@ class SettingChange:
         """Errors: UsageError for what has no equals sign, and for a value that is not YAML."""
         keys, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f'--set "{text}"', allowed="key=value, such as train.rows=8")
+            raise UsageError(f'--set "{text}"', allowed="key=value, such as train.batch_size=8")
         return cls(text, tuple(keys.split(".")), _values(value, f"--set {text}", {}))
 
     @property

@@ -113,13 +113,22 @@ def build(
         raise joined(error.at(place(path)) for error in flat(error)) from error
 
 
+CALLED = "it is called"
+# Settings that had another name, for one release: old name -> names that it may have now.
+RENAMED = {
+    "window": ("sequence_length",), "rows": ("batch_size",), "micro_rows": ("micro_batch_size",),
+    "rate": ("learning_rate",), "leash": ("kl_weight", "penalty_weight"),
+}  # fmt: skip
+
+
 def _unknown_key(key: Any, path: tuple[str | int, ...], where: str, fields: Mapping[str, Any]) -> UnknownKey:
     return UnknownKey(
         f'unknown key "{key}"' + (f" in {'.'.join(map(str, path))}" if path else ""),
         (*path, key),
         where=where,
         allowed=", ".join(fields) or "no keys",
-        do=nearest(str(key), fields),
+        do=next((f"{CALLED} {new} now" for new in RENAMED.get(str(key), ()) if new in fields), "")
+        or nearest(str(key), fields),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from graft.core.config.errors import UsageError, joined
 from graft.core.models.base_model import Base
 
-NAMES = ("train", "evaluate", "answer", "walk_back")  # parts of a job whose window is of the base
+# Parts of a job that read the base, and the setting of each that says how many tokens at once.
+LENGTHS = {"train": "sequence_length", "evaluate": "window", "answer": "window", "walk_back": "window"}
 
 
 def check_windows(job: Any, base: Base) -> None:
@@ -27,7 +28,7 @@ def check_windows(job: Any, base: Base) -> None:
 
 
 def _windows(job: Any) -> Iterator[tuple[str, int]]:
-    for name in NAMES:
-        window = getattr(getattr(job, name, None), "window", None)
-        if isinstance(window, int):
-            yield f"{name}.window", window
+    for name, setting in LENGTHS.items():
+        length = getattr(getattr(job, name, None), setting, None)
+        if isinstance(length, int):
+            yield f"{name}.{setting}", length

@@ -80,19 +80,19 @@ def drawn(hidden_BTD: Tensor, head: Projection, lot_BT: Tensor) -> Tensor:
 
 
 class _Pull(torch.autograd.Function):
-    """leash / 2 * sum F d^2 with d = weight - star, for one weight; its gradient is leash * F * d.
+    """penalty_weight / 2 * sum F d^2 with d = weight - star, for one weight; its gradient is penalty_weight * F * d.
 
     Keeps no tensor but those there are. F None: 1 everywhere.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, star: Tensor, importance: Tensor | None, leash: float) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, star: Tensor, importance: Tensor | None, penalty_weight: float) -> Tensor:
         ctx.save_for_backward(weight, star, importance)
-        ctx.leash = leash
+        ctx.penalty_weight = penalty_weight
         squares = (weight - star).square_()
         if importance is not None:
             squares.mul_(importance)
-        return squares.sum(dtype=wide(weight.device)) * (leash / 2)
+        return squares.sum(dtype=wide(weight.device)) * (penalty_weight / 2)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -101,7 +101,7 @@ class _Pull(torch.autograd.Function):
         gradient = weight - star
         if importance is not None:
             gradient.mul_(importance)
-        return gradient.mul_((upstream[0] * ctx.leash).to(gradient.dtype)), None, None, None
+        return gradient.mul_((upstream[0] * ctx.penalty_weight).to(gradient.dtype)), None, None, None
 
 
 class _Everywhere(torch.autograd.Function):
@@ -124,10 +124,10 @@ class Anchors:
 
     stars: Mapping[str, Tensor]
     importance: Mapping[str, Tensor] | None  # of every star, split over ranks as the star is
-    leash: float
+    penalty_weight: float
 
     def penalty(self, model: Model) -> Tensor:
-        """leash / 2 * sum F (weight - star)^2 over what trains, float64.
+        """penalty_weight / 2 * sum F (weight - star)^2 over what trains, float64.
 
         Errors: UsageError where the model has other weights than the start, trained or not.
         """
@@ -159,7 +159,7 @@ class Anchors:
         if mine.shape != local(star).shape:
             mine = mine.narrow(0, first_row(star), len(local(star)))
         importance = None if self.importance is None else local(self.importance[name])
-        return _Pull.apply(mine, local(star), importance, self.leash)  # type: ignore[return-value]
+        return _Pull.apply(mine, local(star), importance, self.penalty_weight)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)

@@ -272,14 +272,14 @@ def unheard() -> Generator[None]:
         yield
 
 
-def orthogonality(pairs: Sequence[tuple[nn.Parameter, Tensor]], leash: float) -> Callable[[], Tensor]:
-    """leash * sum over pairs of sum_jk (A_earlier A^T)_jk^2, as a penalty of the model."""
+def orthogonality(pairs: Sequence[tuple[nn.Parameter, Tensor]], penalty_weight: float) -> Callable[[], Tensor]:
+    """penalty_weight * sum over pairs of sum_jk (A_earlier A^T)_jk^2, as a penalty of the model."""
 
     def penalty() -> Tensor:
         squares = [
             (earlier_RI @ parallel.whole(parallel.now(factor_RI)).float().T).square().sum()
             for factor_RI, earlier_RI in pairs
         ]
-        return leash * torch.stack(squares).sum()
+        return penalty_weight * torch.stack(squares).sum()
 
     return penalty

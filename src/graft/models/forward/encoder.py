@@ -81,7 +81,7 @@ class Encoder:
         if longest is not None and tokens_SW.shape[1] > longest:
             raise UsageError(
                 f"{tokens_SW.shape[1]} tokens in a row, and {model.hf.config.model_type} reads {longest}",
-                do=f"set train.window and evaluate.window to {longest} or less",
+                do=f"set train.sequence_length and evaluate.window to {longest} or less",
             )
 
         def run(tokens_SW: Tensor, real_SW: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Drawing:
         if not (whole_R > 0).all():
             raise FaultError(
                 "the model's chances of a next token are not numbers",
-                do="fetch its files again; if it was just trained, train with a lower train.rate or precision fp32",
+                do="fetch its files again; if it was just trained, lower train.learning_rate or set precision fp32",
             )
         aimed_R = torch.minimum(uniform_R * whole_R, whole_R.nextafter(torch.zeros_like(whole_R)))
         token_R = torch.searchsorted(reached_RV, aimed_R[:, None], right=True).squeeze(1)

@@ -44,8 +44,8 @@ class Pull(Protocol):
 
     kl_N: Tensor
 
-    def blend(self, p_NV: Tensor, learn: float, leash: float) -> None:
-        """In the place of the student's chances p_NV: learn * p_NV + leash * d kl / d logits. Once per pull."""
+    def blend(self, p_NV: Tensor, learn: float, kl_weight: float) -> None:
+        """In the place of the student's chances p_NV: learn * p_NV + kl_weight * d kl / d logits. Once per pull."""
         ...
 
 
@@ -134,8 +134,8 @@ class _Mixed:
     other_factor: float
     other_NV: Tensor
 
-    def blend(self, p_NV: Tensor, learn: float, leash: float) -> None:
-        rate = leash / self.temperature
+    def blend(self, p_NV: Tensor, learn: float, kl_weight: float) -> None:
+        rate = kl_weight / self.temperature
         if self.own_NV is None:
             p_NV.mul_(learn + rate * self.own_factor)
         else:
@@ -201,8 +201,8 @@ class _Mended:
     ids_NK: Tensor
     listed_NK: Tensor
 
-    def blend(self, p_NV: Tensor, learn: float, leash: float) -> None:
-        rate = leash / self.temperature
+    def blend(self, p_NV: Tensor, learn: float, kl_weight: float) -> None:
+        rate = kl_weight / self.temperature
         if self.own_NV is None:
             listed_NK = p_NV.gather(1, self.ids_NK).mul_(learn).add_(self.listed_NK, alpha=rate)
             p_NV.mul_(learn + rate * self.unlisted_N1).scatter_(1, self.ids_NK, listed_NK)

@@ -24,7 +24,7 @@ class Sums(NamedTuple):
     Only total_B carries gradients.
     """
 
-    total_B: Tensor  # learn * nats_B + leash * kl_B
+    total_B: Tensor  # learn * nats_B + kl_weight * kl_B
     nats_B: Tensor  # sum_t weights[b, t] * -log p(target)
     kl_B: Tensor  # sum_t weights[b, t] * divergence from the teacher; zeros without one
 
@@ -60,11 +60,11 @@ def weighted_sums(
     *,
     teacher: Teacher | Shortlist | None = None,
     learn: float = 1.0,
-    leash: float = 0.0,
+    kl_weight: float = 0.0,
     group_BT: Tensor | None = None,
     num_groups: int = 0,
 ) -> Sums:
-    """total_B[b] = sum_t weights[b, t] * (learn * -log p(target) + leash * divergence from the teacher), in nats.
+    """total_B[b] = sum_t weights[b, t] * (learn * -log p(target) + kl_weight * divergence from the teacher), in nats.
 
     Tokens of weight 0 are not projected. Gradients reach the hidden states and the head's weight and bias, not the
     teacher. They are computed in the forward pass, while each chunk's probabilities are at hand, for an upstream
@@ -89,7 +89,7 @@ def weighted_sums(
         differentiable=torch.is_grad_enabled(),
         ahead=group_BT is None,
         learn=learn,
-        leash=leash if teacher is not None else 0.0,
+        kl_weight=kl_weight if teacher is not None else 0.0,
         teacher=teacher,
     )
     hidden_ND = hidden_BTD.flatten(0, -2)
@@ -110,7 +110,7 @@ class _Job:
     differentiable: bool
     ahead: bool  # gradients are computed before they are asked for
     learn: float
-    leash: float
+    kl_weight: float
     teacher: Teacher | Shortlist | None
 
     def place(self, part: slice) -> slice | Tensor:
@@ -124,14 +124,14 @@ class _Job:
         zeros_G = nats_N.new_zeros(self.num_groups)
         nats_G = zeros_G.index_add(0, self.group_N, nats_N * self.weights_N)
         kl_G = zeros_G.index_add(0, self.group_N, kl_N * self.weights_N)
-        return Sums(self.learn * nats_G + self.leash * kl_G, nats_G, kl_G)
+        return Sums(self.learn * nats_G + self.kl_weight * kl_G, nats_G, kl_G)
 
 
 class _Gradients:
     """Gradients of sum_g upstream[g] * total[g], gathered chunk by chunk.
 
-    d total / d logits = weight * (learn * (p - onehot(target)) + leash * d divergence / d logits), and through a soft
-    cap times 1 - (logits / soft_cap)^2. The token's weight and the head's scale are folded into the narrow factors
+    d total / d logits = weight * (learn * (p - onehot(target)) + kl_weight * d divergence / d logits), and through a
+    soft cap times 1 - (logits / soft_cap)^2. The token's weight and the head's scale are folded into the narrow factors
     (N x D), never into the wide one (N x V).
     """
 
@@ -155,7 +155,7 @@ class _Gradients:
         assert isinstance(head, Head)
         slope_NV = chances.p_NV
         if pull is not None:
-            pull.blend(slope_NV, job.learn, job.leash)
+            pull.blend(slope_NV, job.learn, job.kl_weight)
         elif job.learn != 1.0:
             slope_NV.mul_(job.learn)
         targets_N1 = job.targets_N[part].unsqueeze(1)

@@ -68,8 +68,8 @@ def within_tables(family: str, tokens: int, longest: int | None) -> Generator[No
             f"{family} has no place for a token or a position in rows of {tokens} tokens: {error}",
             allowed="token ids below its vocab_size"
             + ("" if longest is None else f", and at most {longest} tokens in a row"),
-            do="set a shorter window (train.window, evaluate.window, answer.window); if that does not help, the "
-            "tokenizer is another model's: put back its own",
+            do="set shorter texts (train.sequence_length, evaluate.window, answer.window); if that does not help, "
+            "the tokenizer is another model's: put back its own",
         ) from error
 
 

@@ -99,7 +99,7 @@ class EndingScorer:
                 "what the model makes of these items is not a number",
                 broken,
                 do="look at these places; if nothing is wrong there, the model is: if it was just trained, train with "
-                "a lower train.rate or with precision fp32, else fetch its files again",
+                "a lower train.learning_rate or with precision fp32, else fetch its files again",
             )
         return ContinuationScores(nats_E, greedy_E)
 

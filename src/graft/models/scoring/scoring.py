@@ -138,7 +138,7 @@ def _check_finite(source: TokenSource, rows: list[list[Piece]], nats_BT: np.ndar
             "the model's loss on this text is not a number",
             broken,
             do="look at these places in the text; if nothing is wrong there, the model is: if it was just trained, "
-            "train with a lower train.rate or with precision fp32, else fetch its files again",
+            "train with a lower train.learning_rate or with precision fp32, else fetch its files again",
         )
 
 

@@ -74,15 +74,15 @@ class Budgeted:
             return ""
         if not self.walks and self._all_worse():
             return (
-                "every pilot made the domain worse: lower train.rewarm (or train.rate), or give more tokens; a base "
-                "that is at home in the text cannot gain"
+                "every pilot made the domain worse: lower train.rewarm or train.learning_rate, or give more tokens; a "
+                "base that is at home in the text cannot gain"
             )
         if not self.walks:
             return (
                 "the base is at home in this text already; if you want the run all the same, lower choose.worth or "
                 "run graft adapt without --forget"
             )
-        return "allow more to be forgotten, give more tokens of general text, or a lower train.rate"
+        return "allow more to be forgotten, give more tokens of general text, or a lower train.learning_rate"
 
     def sentence(self, changes: Mapping[str, Mapping[str, Any]]) -> str:
         """The verdict on the budget in one sentence."""

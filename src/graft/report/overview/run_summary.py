@@ -26,10 +26,10 @@ SAID = (
     "train.tuning",
     "train.schedule",
     "train.tokens",
-    "train.rate",
+    "train.learning_rate",
     "train.seed",
-    "train.rows",
-    "train.window",
+    "train.batch_size",
+    "train.sequence_length",
 )
 
 

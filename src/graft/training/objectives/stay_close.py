@@ -22,21 +22,22 @@ if TYPE_CHECKING:
 class StayClose:
     """Learn the new text, but pay for every token on which the model drifts from its start.
 
-    per token: -log p(target) + leash * KL(teacher || model), in nats, weighted by weights_BT. The teacher is the start,
-    unless another one is named.
-    Source: Li and Hoiem 2016 (arXiv 1606.09282), at temperature 1 and over the whole vocabulary.
-    Costs a second forward pass and a second copy of the weights.
+    per token: -log p(target) + kl_weight * KL(teacher || model), in nats, weighted by weights_BT. The teacher is the
+    start, unless another one is named. Source: Li and Hoiem 2016 (arXiv 1606.09282), at temperature 1 and over the
+    whole vocabulary. Costs a second forward pass and a second copy of the weights.
     """
 
-    leash: float = 0.1  # 0: plain training, to the bit
+    kl_weight: float = 0.1  # 0: plain training, to the bit
     teacher: str = ""  # folder or hub id of a model with the same vocabulary; nothing: the start
 
     def __post_init__(self) -> None:
-        if not self.leash >= 0:
-            raise UsageError(f"leash is {self.leash}", allowed="0 or more (nats of drift weighed against nats of loss)")
+        if not self.kl_weight >= 0:
+            raise UsageError(
+                f"kl_weight is {self.kl_weight}", allowed="0 or more (nats of drift weighed against nats of loss)"
+            )
 
     def needs(self) -> Needs:
-        return Needs(teachers=(self.teacher,) if self.leash else ())
+        return Needs(teachers=(self.teacher,) if self.kl_weight else ())
 
     def bind(self, start: Start, load: Callable[[str], Model]) -> Callable[[Model, Batch], Tally[Tensor]]:
         """Errors: UsageError at the first batch where the teacher's vocabulary is another."""
@@ -46,7 +47,7 @@ class StayClose:
         from graft.models.losses.token_losses import weighted_sums
         from graft.training.objectives.causal import Causal
 
-        if self.leash == 0:
+        if self.kl_weight == 0:
             return Causal().bind(start, load)
         teacher = load(self.teacher)
 
@@ -54,7 +55,12 @@ class StayClose:
             with torch.no_grad():
                 guide = Teacher(teacher.hidden(batch), teacher.head)
             sums = weighted_sums(
-                model.hidden(batch), model.head, batch.targets_BT, batch.weights_BT, teacher=guide, leash=self.leash
+                model.hidden(batch),
+                model.head,
+                batch.targets_BT,
+                batch.weights_BT,
+                teacher=guide,
+                kl_weight=self.kl_weight,
             )
             return Tally(sums.total_B, batch.weights_BT.sum(1))
 

@@ -29,7 +29,7 @@ class SwapDistill:
     right nothing changes.
     Source: Mix-CPT (arXiv 2407.10804), logit swap self-distillation, where the teacher is the start. Its weight,
     direction and temperature are not published: settings here. Whole vocabulary; gradients are not multiplied by
-    temperature^2. Without the swap, at the other defaults, this is `stay_close` with a leash of `weight`.
+    temperature^2. Without the swap, at the other defaults, this is `stay_close` with a kl_weight of `weight`.
     Costs a second forward pass and a second copy of the weights. With top_k above 0 the teacher is an approximation:
     it reads the training text once, before the first step, in windows of its own; its top_k likeliest words per token
     are kept on disk (6 bytes each) and serve every later run on the same tokens; all other words count together as one
@@ -88,7 +88,12 @@ class SwapDistill:
         def loss(model: Model, batch: Batch) -> Tally[Tensor]:
             guide = guide_of(batch)
             sums = weighted_sums(
-                model.hidden(batch), model.head, batch.targets_BT, batch.weights_BT, teacher=guide, leash=self.weight
+                model.hidden(batch),
+                model.head,
+                batch.targets_BT,
+                batch.weights_BT,
+                teacher=guide,
+                kl_weight=self.weight,
             )
             return Tally(sums.total_B, batch.weights_BT.sum(1))
 

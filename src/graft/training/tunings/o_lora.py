@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class OLora:
     """LoRA whose inputs are held apart from those that earlier adapters listen to.
 
-    Adds leash * sum over earlier adapters i and layers of sum_jk (A_i A^T)_jk^2 to the mean loss per counted token,
-    A_i being fixed. Source: Wang et al. 2023 (arXiv 2310.14152), whose earlier adapters stand beside the frozen base;
-    here they are merged into it: start from the model that the last of them gave. The square is the paper's; code in
-    use also sums |(A_i A^T)_jk|, which pulls as hard on the last bit as on the first and is not what this computes.
+    Adds penalty_weight * sum over earlier adapters i and layers of sum_jk (A_i A^T)_jk^2 to the mean loss per counted
+    token, A_i being fixed. Source: Wang et al. 2023 (arXiv 2310.14152), whose earlier adapters stand beside the frozen
+    base; here they are merged into it: start from the model that the last of them gave. The square is the paper's; code
+    in use also sums |(A_i A^T)_jk|, which pulls as hard on the last bit as on the first and is not what this computes.
     The default strength is ours; which one suits raw text and other sizes is not published. Not to be confused with
     orthonormal LoRA (OLoRA), which is another start for A and B.
     """
@@ -31,13 +31,13 @@ class OLora:
     targets: tuple[str, ...] = ()  # layers by name or pattern; none: every linear layer but the head
     also: tuple[str, ...] = ()  # weights by name or pattern that train in full beside the adapters
     rank_stabilised: bool = False
-    leash: float = 0.5  # 0: LoRA, to the bit
+    penalty_weight: float = 0.5  # 0: LoRA, to the bit
     earlier: tuple[str, ...] = ()  # folders in PEFT's form of adapters trained before; none: LoRA, the first of a line
 
     def __post_init__(self) -> None:
         assert self._lora  # its errors are ours
-        if self.leash < 0:
-            raise UsageError(f"leash is {self.leash}", allowed="0 or more")
+        if self.penalty_weight < 0:
+            raise UsageError(f"penalty_weight is {self.penalty_weight}", allowed="0 or more")
 
     def needs(self) -> Needs:
         return Needs(
@@ -46,7 +46,7 @@ class OLora:
 
     @property
     def _read(self) -> tuple[str, ...]:
-        return self.earlier if self.leash else ()
+        return self.earlier if self.penalty_weight else ()
 
     def apply(self, model: Model) -> Model:
         """Errors: as LoRA's; UsageError where an earlier adapter has no layer in common with this one, or of another
@@ -56,7 +56,7 @@ class OLora:
         self._lora.apply(model)
         pairs = [pair for folder in self._read for pair in factors_against(model, folder)]
         if pairs:
-            model.penalties.append(orthogonality(pairs, self.leash))
+            model.penalties.append(orthogonality(pairs, self.penalty_weight))
         return model
 
     def fold(self, model: Model) -> Model:
