@@ -137,10 +137,12 @@ from graft.core.store.artifact import Store
 from graft.core.models.base_model import Base
 from graft.core.store.artifact import Artifact
 from graft.training.schedules.constant import Constant
-from graft.training.train import Train, train
+from graft.training.settings import Train
+from graft.training.train import train
 from pathlib import Path
 base, tokens, store = sys.argv[1:]
-settings = Train(tokens=64 * 4 * 20000, window=64, rows=4, micro_rows=4, rate=1e-3, precision="fp32", evaluations=1,
+settings = Train(tokens=64 * 4 * 20000, sequence_length=64, batch_size=4, micro_batch_size=4, learning_rate=1e-3,
+                 precision="fp32", evaluations=1,
                  keep_every=3, schedule=Constant())
 mixture = {"domain": 0.75, "general": 0.25}
 train(Base("tiny", Path(base)), Artifact(Path(tokens)), mixture, settings, store=Store(Path(store)))

@@ -491,11 +491,11 @@ def test_an_automatic_batch_is_small_enough_for_pilots_and_a_given_one_is_said_t
     )
     final, shape = loose._sized(loose.adapt.train, knowing, 64 * 400)
     alone = loose.adapt.train.shape(knowing, 64 * 400, 1.0)
-    assert final.rows == shape.rows < alone.rows and loose.pilots.steps(shape) >= 8
+    assert final.batch_size == shape.rows < alone.rows and loose.pilots.steps(shape) >= 8
     given = replace(loose.adapt.train, batch_size=64)
     with pytest.raises(UsageError, match="lower train.batch_size to") as refused:
         loose._sized(given, knowing, 64 * 400)
-    rows = int(re.search(r"train\.rows to (\d+)", str(refused.value))[1])
+    rows = int(re.search(r"train\.batch_size to (\d+)", str(refused.value))[1])
     assert loose.pilots.steps(replace(given, batch_size=rows).shape(knowing, 64 * 400, 1.0)) >= 4
     tokens = int(re.search(r"give ([\d,]+) tokens", str(refused.value))[1].replace(",", ""))
     assert loose.pilots.steps(replace(given, tokens=tokens).shape(knowing, tokens, 1.0)) >= 4

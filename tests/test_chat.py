@@ -717,7 +717,9 @@ def test_one_pass_is_over_pairs_that_fit_a_row():
     )
     pairs, base = Train(objective=Preference(), sequence_length=64), SimpleNamespace(window=128)
     assert trainable_tokens(base, source, pairs) == 11 + 20
-    assert trainable_tokens(base, source, replace(pairs, sequence_length=None)) == 11 + 70 + 20  # the model's own window
+    assert (
+        trainable_tokens(base, source, replace(pairs, sequence_length=None)) == 11 + 70 + 20
+    )  # the model's own window
     assert trainable_tokens(base, source, Train()) == 45
 
 

@@ -35,11 +35,11 @@ CEILINGS = {
     "long functions": 8,
     "full folders": 0,
     "class names used twice": 0,
-    "identifiers that are no field's words": 353,
+    "identifiers that are no field's words": 346,
     "phrases in docstrings": 40,
     "phrases in prose": 5,
     "long sentences in docstrings": 347,
-    "long sentences in prose": 137,
+    "long sentences in prose": 136,
     "long lines in prose": 3,
 }
 

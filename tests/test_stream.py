@@ -162,7 +162,9 @@ def test_what_each_method_trains_in_a_turn():
     joint = Joint(general=0.2)(second)
     assert joint and joint.fresh and joint.tokens == 400 and Replay(0.1)(second).tokens == 300
     assert dict(joint.mixture) == pytest.approx({"b": 0.6, "a": 0.2, "general": 0.2})
-    assert Anchor("l2", 0.3)(second).objective.form == "l2" and Anchor("l2", 0.3)(second).objective.kl_weight == 0.3
+    assert (
+        Anchor("l2", 0.3)(second).objective.form == "l2" and Anchor("l2", 0.3)(second).objective.penalty_weight == 0.3
+    )
     assert StayClose(0.7)(second).objective.kl_weight == 0.7
     assert OLora(rank=4, penalty_weight=2.0)(second).tuning.earlier == ("x",) and OLora()(first).tuning.earlier == ()
     lora = Lora(rank=4, alpha=8.0, rate=2.0)(second)
@@ -198,7 +200,8 @@ def test_settings_that_cannot_be_are_refused(make, said):
 def test_labels_tell_methods_apart():
     methods = (Naive(), Replay(0.01), Replay(0.05), Anchor("ewc"), Anchor("ewc", 0.25))
     assert list(labelled(methods, "methods")) == [
-        "naive", "replay 1 %", "replay 5 %", "anchor form ewc, kl_weight 1", "anchor form ewc, kl_weight 0.25",
+        "naive", "replay 1 %", "replay 5 %",
+        "anchor form ewc, penalty_weight 1", "anchor form ewc, penalty_weight 0.25",
     ]  # fmt: skip
     assert list(labelled([Replay(), Replay(0.05, "general")], "methods")) == [
         "replay share 5 %, of all", "replay share 5 %, of general",
@@ -322,7 +325,7 @@ def test_every_number_of_the_matrix_is_read_off_the_model_that_it_names(streamed
 def test_a_leash_of_nothing_is_naive_to_the_bit(streamed):
     _, told, _, store = streamed
     ours, plain = ([store.get(name) for name in told["methods"][label]["models"][0]] for label in (
-        "anchor kl_weight 0", "naive"))  # fmt: skip
+        "anchor penalty_weight 0", "naive"))  # fmt: skip
     for one, other in zip(ours, plain, strict=True):
         assert (one / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
 

@@ -535,8 +535,8 @@ def test_how_a_run_is_computed_is_no_part_of_what_it_is(world, tmp_path):
     def name(**changes) -> str:
         return train(world.base, world.tokens, MIXTURE, replace(SHORT, **changes), store=Store(tmp_path)).name
 
-    assert {name(), name(micro_rows=1), name(workers=0), name(checkpoint_minutes=0.0)} == {name()}
-    assert len({name(), name(rows=8), name(seed=1)}) == 3
+    assert {name(), name(micro_batch_size=1), name(workers=0), name(checkpoint_minutes=0.0)} == {name()}
+    assert len({name(), name(batch_size=8), name(seed=1)}) == 3
 
 
 def test_where_dropout_is_at_work_micro_batches_are_part_of_a_run(world, tmp_path):
@@ -547,8 +547,8 @@ def test_where_dropout_is_at_work_micro_batches_are_part_of_a_run(world, tmp_pat
         asked = replace(SHORT, tokens=64 * 4 * 2, tuning=tuning, **changes)
         return train(world.base, world.tokens, MIXTURE, asked, store=Store(tmp_path)).name
 
-    assert name(Lora(rank=2)) == name(Lora(rank=2), micro_rows=1)
-    assert name(Lora(rank=2, dropout=0.2)) != name(Lora(rank=2, dropout=0.2), micro_rows=1)
+    assert name(Lora(rank=2)) == name(Lora(rank=2), micro_batch_size=1)
+    assert name(Lora(rank=2, dropout=0.2)) != name(Lora(rank=2, dropout=0.2), micro_batch_size=1)
 
 
 def test_the_next_run_begins_where_this_one_stopped(world, tmp_path):
