@@ -13,6 +13,7 @@ from graft.cli.app import app
 from graft.core.config.errors import UsageError, UsageErrors, flat
 from graft.core.config.plugins import Shelf, class_name
 from graft.core.config.recipe import build_changed, read_recipe
+from graft.core.config.renamed import OLD_NAMES
 from graft.core.config.settings_reference import settings_of
 from graft.core.store.artifact import Store
 from graft.evaluation.score_documents import Evaluate
@@ -158,7 +159,15 @@ def test_so_is_one_of_a_budget(world, tmp_path):
         ("train.tuning.o_lora.leash=1", "penalty_weight"),
     ],
 )
-def test_an_old_name_of_a_setting_stops_with_the_new_one(path: str, new: str) -> None:
-    with pytest.raises(UsageError, match="unknown key") as refused:
-        build_changed(Adapt, {}, [path])
-    assert new in str(refused.value)
+def test_an_old_name_of_a_setting_works_for_one_release_and_is_noted(path: str, new: str) -> None:
+    OLD_NAMES.clear()
+    keys, _, value = path.partition("=")
+    job = build_changed(Adapt, {}, [path])
+    assert job == build_changed(Adapt, {}, [f"{keys.rpartition('.')[0]}.{new}={value}"])
+    assert {keys: new} == OLD_NAMES
+
+
+def test_an_old_and_a_new_name_together_are_refused() -> None:
+    with pytest.raises(UsageError, match='unknown key "rows"') as refused:
+        build_changed(Adapt, {"train": {"rows": 4, "batch_size": 4}}, [])
+    assert "it is called batch_size now" in str(refused.value)

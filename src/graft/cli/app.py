@@ -401,6 +401,12 @@ def clean(store: StoreOption = None) -> None:
 
 def start(job: Any, store: Path | None, fail_if: Sequence[str], *, plan_only: bool) -> None:
     """Run a job, or say what running it would do."""
+    from graft.core.config.renamed import OLD_NAMES
+    from graft.core.process.notes import tell_notes
+
+    tell_notes(
+        [f"{old} is called {new} now; the old name works until the next release" for old, new in OLD_NAMES.items()]
+    )
     if not plan_only:
         run_job(job, store, fail_if)
         return

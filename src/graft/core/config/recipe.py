@@ -14,9 +14,8 @@ import yaml
 from graft.core.config.errors import UnknownKey, UsageError, flat, joined, nearest
 from graft.core.config.plugins import Shelf, class_name, plugin_name
 from graft.core.config.regular_file import require_file
+from graft.core.config.renamed import CALLED, RENAMED
 from graft.core.config.settings import (
-    CALLED,
-    RENAMED,
     Place,
     build,
     default_of,

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from graft.core.config.errors import UnknownKey, UsageError, flat, joined, nearest
 from graft.core.config.plugins import Shelf, plugin_name
+from graft.core.config.renamed import CALLED, RENAMED, with_new_names
 
 T = TypeVar("T")
 MOST = 10**15  # more tokens, bytes or rows than any job has
@@ -87,6 +88,7 @@ def build(
             where=place(path),
             allowed=f"a mapping with the keys {', '.join(fields)}",
         )
+    values = with_new_names(values, fields, path)
     hints = typing.get_type_hints(kind, include_extras=True)
     given: dict[str, Any] = {}
     faults: list[UsageError] = []
@@ -111,14 +113,6 @@ def build(
         return kind(**given)
     except UsageError as error:
         raise joined(error.at(place(path)) for error in flat(error)) from error
-
-
-CALLED = "it is called"
-# Settings that had another name, for one release: old name -> names that it may have now.
-RENAMED = {
-    "window": ("sequence_length",), "rows": ("batch_size",), "micro_rows": ("micro_batch_size",),
-    "rate": ("learning_rate",), "leash": ("kl_weight", "penalty_weight"),
-}  # fmt: skip
 
 
 def _unknown_key(key: Any, path: tuple[str | int, ...], where: str, fields: Mapping[str, Any]) -> UnknownKey:

@@ -42,6 +42,7 @@ WITHOUT_EFFECT = {
     "graft.core.store.normal_source": "part of every name already: another form gives other names",
     "graft.core.store.parsed_sources": "remembers sources by their content",
     "graft.core.store.fingerprints": "part of every name already: files from outside are inputs by their content",
+    "graft.core.config.renamed": "old names of settings: the new ones are in every name already",
     "graft.core.config.settings": "part of every name already: settings are in it as this module writes them",
     "graft.core.config.plugins": "finds plug-ins; those in use are in the settings, by name and by code",
 }
