@@ -18,6 +18,7 @@ from graft.cli.similarity import similarity
 from graft.cli.why import why
 from graft.core.config.errors import FaultError, GraftError, UsageError
 from graft.core.config.plain_text import guard_streams
+from graft.core.config.renamed import OLD_NAMES
 from graft.core.process.interrupts import exit_code, forget_signals, note_signal, signal_asked
 from graft.core.process.processes import hush, say_fault
 
@@ -401,7 +402,6 @@ def clean(store: StoreOption = None) -> None:
 
 def start(job: Any, store: Path | None, fail_if: Sequence[str], *, plan_only: bool) -> None:
     """Run a job, or say what running it would do."""
-    from graft.core.config.renamed import OLD_NAMES
     from graft.core.process.notes import tell_notes
 
     tell_notes(
@@ -501,6 +501,7 @@ def main() -> None:
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, stop_once)
     hush()
+    OLD_NAMES.clear()  # of an earlier command in this process
     try:
         app(prog_name="graft")  # also where it is python -m graft
     except GraftError as error:
