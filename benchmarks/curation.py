@@ -2,7 +2,7 @@
 
     python benchmarks/curation.py --before TREE [--bytes 1250000000] [--folder FOLDER] [--repeats 1]
 
-TREE is a checkout of the commit to compare with, such as `git worktree add /tmp/before COMMIT` makes. The text is the
+TREE is a checkout of the commit to compare with, such as `git worktree add ../before COMMIT` makes. The text is the
 prose and code of the installed packages, over and over: copy k has the letters of k behind every third word, so that
 copies share no long passages, while every fiftieth document is repeated as it is. Each side reads the text with its
 own `ingest`, which is not measured. What is done is kept in FOLDER, and a second call goes on from there; FOLDER is

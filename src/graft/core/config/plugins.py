@@ -118,6 +118,7 @@ class Shelf:
         return found
 
 
+@functools.cache  # of what holds: every look at the needs of a plug-in asks
 def check_contract(kind: type[Any], folder: Folder, where: str = "") -> None:
     """A plug-in has the members of its folder's `Protocol`, its settings, and no other public member.
 

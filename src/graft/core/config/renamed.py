@@ -14,14 +14,19 @@ RENAMED = {
 OLD_NAMES: dict[str, str] = {}  # that were used in this process, by path -> the new name; the command line says so
 
 
+def new_name(key: Any, fields: Mapping[str, Any]) -> str:
+    """The name that one of these fields has in the place of an old one; "" where there is none."""
+    return next((one for one in RENAMED.get(str(key), ()) if one in fields), "")
+
+
 def with_new_names(
     values: Mapping[Any, Any], fields: Mapping[str, Any], path: tuple[str | int, ...]
 ) -> Mapping[Any, Any]:
     """The values with old names of settings replaced, where the new one is not given too."""
     found: dict[Any, Any] = {}
     for key, value in values.items():
-        new = next((one for one in RENAMED.get(str(key), ()) if one in fields), None)
-        if new is None or key in fields or new in values:
+        new = new_name(key, fields)
+        if not new or key in fields or new in values:
             found[key] = value
         else:
             found[new] = value

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from graft.core.config.errors import UnknownKey, UsageError, flat, joined, nearest
 from graft.core.config.plugins import Shelf, plugin_name
-from graft.core.config.renamed import CALLED, RENAMED, with_new_names
+from graft.core.config.renamed import CALLED, new_name, with_new_names
 
 T = TypeVar("T")
 MOST = 10**15  # more tokens, bytes or rows than any job has
@@ -121,8 +121,7 @@ def _unknown_key(key: Any, path: tuple[str | int, ...], where: str, fields: Mapp
         (*path, key),
         where=where,
         allowed=", ".join(fields) or "no keys",
-        do=next((f"{CALLED} {new} now" for new in RENAMED.get(str(key), ()) if new in fields), "")
-        or nearest(str(key), fields),
+        do=f"{CALLED} {new} now" if (new := new_name(key, fields)) else nearest(str(key), fields),
     )
 
 
